@@ -1,0 +1,40 @@
+# What people and CI call. Every target makes its own environment in .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint format docs bench clean
+
+demo: .venv/.train            ## train a small network on generated pictures and show it working (about two minutes)
+	$(BIN)/mobilenetv2 demo
+
+test: .venv/.dev              ## every test; those that need the real weights and data are skipped, saying so
+	$(BIN)/pytest
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --level error
+
+format: .venv/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: .venv/.dev              ## the generated pages: docs/cli.md
+	$(BIN)/python -m mobilenetv2.cli > docs/cli.md
+
+bench: .venv/.dev             ## timings, written to bench/results
+	$(BIN)/python bench/startup.py
+
+clean:
+	rm -rf .venv demo build dist
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.train: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[train]'
+	touch $@
+
+.venv/.dev: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@ .venv/.train
