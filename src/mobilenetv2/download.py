@@ -1,0 +1,294 @@
+"""How a published file gets onto this machine: whole, right and once."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import os
+import re
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from email.message import Message
+from pathlib import Path
+from typing import IO
+
+from mobilenetv2 import files
+from mobilenetv2.errors import DownloadError, FileError
+
+TIMEOUT_S = 30.0  # without a byte
+LARGEST = 100_000_000  # bytes; the largest checkpoint published has 25 million
+
+Report = Callable[[int, int | None], None]  # bytes so far, bytes in all where known
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """What to bring and where to: the file at `url` is to lie at `path`.
+
+    `sha256` is the published hash in lower-case hex digits, all 64 or the first of them, "" where there is
+    none; `label` is what messages and the progress bar call the file. Beside `path` there may lie, while it is
+    under way, `.part` (what has come) and `.part.version` (the server's mark of the file it is a part of), and
+    for good `.lock` (empty) and `.sha256` (the hash noted, in the form that sha256sum reads).
+    """
+
+    url: str
+    path: Path
+    sha256: str
+    label: str
+
+    def beside(self, suffix: str) -> Path:
+        return self.path.with_name(self.path.name + suffix)
+
+    def size_so_far(self) -> int:
+        part = self.beside(".part")
+        return part.stat().st_size if part.exists() else 0
+
+    def start_over(self) -> None:
+        self.beside(".part").unlink(missing_ok=True)
+        self.beside(".part.version").unlink(missing_ok=True)
+
+    def refused(self, reason: str) -> DownloadError:
+        return DownloadError(f"cannot fetch {self.url} ({reason}): {self.by_hand()}")
+
+    def by_hand(self) -> str:
+        return f"download it by other means and put it at {self.path}"
+
+
+def fetch(wanted: Download, *, progress: bool | None = None) -> Path:
+    """`wanted.path`, there and checked: downloaded, or found where an earlier call or a person put it.
+
+    Either way its sha256 is compared with the published one. Where none is published, the hash is noted beside
+    the file the first time, which is said on stderr, and every later call compares with the note. A download
+    goes to a `.part` file, which the next call continues, and gets its name when it is complete and right.
+    Several processes may ask at once: one downloads, the others wait. `progress` shows a bar with speed and
+    time left on stderr; None means only on a terminal. Only https is followed (http from 127.0.0.1).
+
+    Raises `DownloadError` where the file cannot be had, saying what to fetch by hand and where to put it, or
+    where it is not the published file; `FileError` where it cannot be written.
+    """
+    path = wanted.path
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _lock(wanted):
+                if not path.exists():  # another process may have brought it while this one waited
+                    _download(wanted, progress=progress)
+                    return path
+        _check(wanted, path, way_out=f"delete {path} to download it again")
+    except OSError as error:
+        raise FileError(f"cannot write {error.filename or path}: {error.strerror or error}") from None
+    return path
+
+
+def _download(wanted: Download, *, progress: bool | None) -> None:
+    part = wanted.beside(".part")
+    continued = part.exists()
+    with _bar(wanted.label, progress=progress) as report:
+        _receive_all(wanted, report)
+    try:
+        _check(wanted, part, way_out="it was removed; try again later, or import another file")
+    except DownloadError:
+        wanted.start_over()
+        if not continued:
+            raise
+        _download(wanted, progress=progress)  # the part was of another file: once more, from nothing
+        return
+    with open(part, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(part, wanted.path)
+    wanted.start_over()
+
+
+def _check(wanted: Download, file: Path, *, way_out: str) -> None:
+    """Compare `file` with the published or the noted hash; note it where there is neither."""
+    with files.reading(file), open(file, "rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    note = wanted.beside(".sha256")
+    if wanted.sha256:
+        expected, whose = wanted.sha256, "the published one"
+    elif note.exists():
+        expected, whose = files.read_bytes(note).decode(errors="replace")[:64], f"the one noted in {note}"
+    else:
+        files.write_text(note, f"{found}  {wanted.path.name}\n")
+        print(
+            f"{wanted.label}: no sha256 is published; that of this file is now noted in {note}",
+            file=sys.stderr,
+        )
+        return
+    if not expected or not found.startswith(expected):
+        raise DownloadError(
+            f"{file} is not the file published at {wanted.url}: its sha256 is {found}, {whose} is {expected}; {way_out}"
+        )
+
+
+# -- one request after the other
+
+
+class _CutError(Exception):
+    """The connection ended before the file did; what came is kept."""
+
+
+def _receive_all(wanted: Download, report: Report) -> None:
+    """Receive until the part is complete, going on after a cut for as long as each request brings something."""
+    while True:
+        before = wanted.size_so_far()
+        try:
+            while not _receive(wanted, report):
+                wanted.start_over()
+            return
+        except _CutError as cut:
+            so_far = wanted.size_so_far()
+            if so_far <= before:
+                raise DownloadError(
+                    f"the download of {wanted.url} broke off after {so_far} bytes ({cut}): "
+                    f"run it again to go on, or {wanted.by_hand()}"
+                ) from None
+            time.sleep(0.2)
+
+
+def _receive(wanted: Download, report: Report) -> bool:
+    """Ask for what is missing in the part and append it; False where the part is of no use to this server.
+
+    Raises `_CutError` where the connection breaks and `DownloadError` where the server refuses.
+    """
+    part, version_file = wanted.beside(".part"), wanted.beside(".part.version")
+    version = version_file.read_text() if version_file.exists() else ""
+    have = wanted.size_so_far()
+    if have and not version and not wanted.sha256:
+        return False  # nothing would notice that the file has changed since
+    wish = {"Range": f"bytes={have}-"} | ({"If-Range": version} if version else {}) if have else {}
+    with _open(wanted, wish) as response:
+        sent = response.headers
+        if have and response.status == 416:
+            return sent.get("Content-Range") == f"bytes */{have}"  # then nothing was missing
+        if have and response.status == 206 and not sent.get("Content-Range", "").startswith(f"bytes {have}-"):
+            return False
+        if response.status not in (200, 206):
+            raise wanted.refused(f"the server answers {response.status} {response.reason}")
+        if sent.get_content_type() == "text/html":
+            raise wanted.refused("the server answers with a web page")
+        if response.status == 200:  # all of it: the file has changed, or the server does not know ranges
+            have = 0
+        total = None if response.length is None else have + response.length
+        if total is not None and total > LARGEST:
+            raise wanted.refused(f"it has {total} bytes, at most {LARGEST} are taken")
+        version_file.write_text(_version(sent))
+        with open(part, "ab" if have else "wb") as file:
+            report(have, total)
+            for piece in _pieces(response):
+                have += len(piece)
+                if have > LARGEST:
+                    raise wanted.refused(f"it does not end after {LARGEST} bytes")
+                file.write(piece)
+                report(have, total)
+    if total is not None and have < total:
+        raise _CutError(f"{total} were announced")
+    return True
+
+
+def _pieces(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    try:
+        while piece := response.read1(1 << 16):
+            yield piece
+    except (OSError, http.client.HTTPException) as error:
+        raise _CutError(_reason(error)) from None
+
+
+def _version(sent: Message) -> str:
+    """What If-Range may carry: a strong entity tag, else a date, else nothing (RFC 9110, section 13.1.5)."""
+    tag = sent.get("ETag", "")
+    return tag if tag.startswith('"') else sent.get("Last-Modified", "")
+
+
+def _open(wanted: Download, wish: dict[str, str]) -> http.client.HTTPResponse:
+    """The server's answer, be it a refusal. Raises `DownloadError` where there is none."""
+    _require_safe(wanted.url)
+    request = urllib.request.Request(wanted.url, headers={"User-Agent": "mobilenetv2"} | wish)
+    opener = urllib.request.build_opener(_SafeRedirects, _RefusalsAreAnswers)
+    try:
+        return opener.open(request, timeout=TIMEOUT_S)
+    except (OSError, http.client.HTTPException) as error:
+        raise wanted.refused(_reason(error)) from None
+
+
+class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        _require_safe(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+class _RefusalsAreAnswers(urllib.request.HTTPErrorProcessor):
+    """404, 416 and the like come back as responses and are not raised."""
+
+    def http_response(self, request, response):
+        return super().http_response(request, response) if 300 <= response.status < 400 else response
+
+    https_response = http_response
+
+
+def _require_safe(url: str) -> None:
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme != "https" and (parts.scheme, parts.hostname) != ("http", "127.0.0.1"):
+        raise DownloadError(f"will not fetch {url}: only https is trusted")
+
+
+def _reason(error: Exception) -> str:
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    text = (cause.strerror if isinstance(cause, OSError) else None) or str(cause) or type(cause).__name__
+    return re.sub(r"\s+", " ", text)
+
+
+# -- one process at a time, seen by a person
+
+
+@contextlib.contextmanager
+def _lock(wanted: Download) -> Iterator[None]:
+    """Hold the `.lock` file; the system frees it when a process dies. It stays: removing it would be a race."""
+    with open(wanted.beside(".lock"), "ab") as file:
+        if not _try_lock(file):
+            print(f"{wanted.label}: another process is downloading it, waiting", file=sys.stderr)
+            while not _try_lock(file):
+                time.sleep(0.1)
+        yield
+
+
+def _try_lock(file: IO[bytes]) -> bool:
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _bar(label: str, *, progress: bool | None) -> Iterator[Report]:
+    if not (sys.stderr.isatty() if progress is None else progress):
+        yield lambda done, total: None
+        return
+    from rich import progress as rich
+    from rich.console import Console
+
+    columns = (
+        rich.TextColumn("{task.description}"),
+        rich.BarColumn(),
+        rich.DownloadColumn(),
+        rich.TransferSpeedColumn(),
+        rich.TimeRemainingColumn(),
+    )
+    with rich.Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
