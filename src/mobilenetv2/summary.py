@@ -1,0 +1,86 @@
+"""What a model file is, in a few lines for people or one object for machines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mobilenetv2 import spec_fields
+from mobilenetv2.complexity import complexity
+from mobilenetv2.model_file import ModelInfo
+
+
+def summarise(info: ModelInfo) -> dict[str, Any]:
+    """Plain JSON values: task, classes, labels, input, preprocessing, network, costs at the input size, provenance.
+
+    `multiply_adds` and `parameters` follow `complexity`'s conventions; `peak_activation_elements` is what running
+    one layer at a time keeps in memory (x 4 bytes in float32).
+    """
+    costs = complexity(info.spec, info.preprocessing.size)
+    return {
+        "task": info.task,
+        "classes": info.classes,
+        "background": info.spec.head.background,
+        "labels": list(info.labels),
+        "label_ids": list(info.label_ids),
+        "input_size": list(info.preprocessing.size),
+        "preprocessing": info.preprocessing.to_json(),
+        "spec": spec_fields.to_json(info.spec),
+        "width_mult": info.spec.backbone.width_mult,
+        "padding": info.spec.backbone.padding,
+        "batch_norm": info.batch_norm,
+        "parameters": costs.parameters,
+        "multiply_adds": costs.multiply_adds,
+        "largest_activation_elements": costs.largest.elements,
+        "peak_activation_elements": costs.peak.live,
+        "provenance": dict(info.provenance),
+    }
+
+
+def text(summary: dict[str, Any]) -> str:
+    """`summarise`'s object as aligned lines."""
+    labels = summary["labels"]
+    if not labels:
+        named = "names unknown"
+    elif len(labels) > 6:
+        named = f"{', '.join(labels[:3])}, ... {labels[-1]}"
+    else:
+        named = ", ".join(labels)
+    height, width = summary["input_size"]
+    preprocessing = summary["preprocessing"]
+    background = {"none": "", "first": ", output 0 is background", "last": ", the last output is background"}
+    lines = [
+        ("task", summary["task"]),
+        ("classes", f"{summary['classes']} ({named}){background[summary['background']]}"),
+        ("input", f"{height} x {width} pixels, recipe {preprocessing['recipe']}: {_resizing(preprocessing)}"),
+        ("", f"normalised by mean {_numbers(preprocessing['mean'])}, std {_numbers(preprocessing['std'])} (0..255)"),
+        (
+            "network",
+            f"width {summary['width_mult']:g}, {summary['padding']} padding, batch norm {summary['batch_norm']}",
+        ),
+        ("parameters", f"{summary['parameters']:,}"),
+        ("multiply-adds", f"{summary['multiply_adds']:,}"),
+        ("activations", f"{summary['peak_activation_elements'] * 4 / 2**20:.2f} MiB in float32, one layer at a time"),
+    ]
+    lines += [(name, _value(value)) for name, value in summary["provenance"].items()]
+    return "\n".join(f"{name:14} {value}".rstrip() for name, value in lines)
+
+
+def _resizing(preprocessing: dict[str, Any]) -> str:
+    steps: list[str] = []
+    if preprocessing["central_fraction"] != 1:
+        steps.append(f"central {preprocessing['central_fraction']:g} of the picture")
+    if preprocessing["resize"] == "short":
+        steps.append(f"shortest side to {preprocessing['resize_to']}")
+    if preprocessing["resize"] == "stretch":
+        steps.append("stretched to the input size")
+    else:
+        steps.append("centre crop")
+    return f"{', '.join(steps)} ({preprocessing['interpolation']})"
+
+
+def _numbers(values: list[float]) -> str:
+    return " ".join(f"{value:g}" for value in values)
+
+
+def _value(value: Any) -> str:
+    return "; ".join(map(str, value)) if isinstance(value, list) else str(value)

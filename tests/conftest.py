@@ -1,0 +1,68 @@
+"""What many tests need: real weights and pictures where they are at hand, and networks with random tensors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mobilenetv2 import image, spec
+from mobilenetv2.model_file import ModelFile, ModelInfo
+from mobilenetv2.spec import Spec
+from mobilenetv2.spec_fields import backbone, classifier
+
+RandomModel = Callable[..., ModelFile]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real weights and pictures that are not part of the project; tests of it are skipped elsewhere."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("MOBILENETV2_TEST_DATA", beside))
+    if not (folder / "weights").is_dir():
+        pytest.skip("needs real weights and pictures: set MOBILENETV2_TEST_DATA to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def grace_hopper() -> Path:
+    """A real photo (517 x 606, of an admiral in uniform) that comes with matplotlib."""
+    import matplotlib
+
+    return Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+
+
+@pytest.fixture(scope="session")
+def random_model() -> RandomModel:
+    """`random_model(size=96, outputs=1000, seed=0, labels=(), **backbone fields)`."""
+    return make_random_model
+
+
+def make_random_model(
+    *,
+    size: int = 96,
+    outputs: int = 1000,
+    background: str = "none",
+    labels: tuple[str, ...] = (),
+    seed: int = 0,
+    **fields: Any,
+) -> ModelFile:
+    """Random weights and random batch-norm statistics, scaled so that activations neither die nor explode."""
+    network = Spec(backbone(**fields), classifier(outputs=outputs, background=background))
+    rng = np.random.default_rng(seed)
+    tensors: dict[str, np.ndarray] = {}
+    for name, shape in spec.tensors(network).items():
+        if name.endswith("running_var"):
+            value = rng.uniform(0.5, 2, shape)
+        elif name.endswith("running_mean") or name.endswith("bias"):
+            value = rng.normal(0, 0.2, shape)
+        elif len(shape) == 1:
+            value = rng.uniform(0.7, 1.4, shape)
+        else:
+            value = rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
+        tensors[name] = value.astype(np.float32)
+    return ModelFile(ModelInfo(network, image.recipe("torchvision-v1", size), labels), tensors)

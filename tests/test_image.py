@@ -1,0 +1,355 @@
+"""Pictures are read as they look, whatever the file; damaged ones give one line; large ones are decoded smaller."""
+
+from __future__ import annotations
+
+import io
+import resource
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageFile
+
+from mobilenetv2 import image
+from mobilenetv2.errors import Error, FileError, ImageError, UsageError
+
+# Four 16 x 16 blocks side by side, so that JPEG's 8 x 8 blocks each have one colour.
+COLOURS = ((255, 0, 0), (0, 200, 30), (20, 40, 250), (128, 128, 128))
+BLOCKS = np.repeat(np.repeat(np.array([COLOURS], np.uint8), 16, axis=1), 16, axis=0)
+GREY_LEVELS = (0, 90, 128, 255)
+GREY_BLOCKS = np.repeat(np.repeat(np.array([GREY_LEVELS], np.uint8), 16, axis=1), 16, axis=0)
+
+
+def encode(picture: Image.Image | np.ndarray, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def in_rgb(levels: tuple[int, ...]) -> list[list[int]]:
+    return [[level] * 3 for level in levels]
+
+
+def blocks_of(rgb: np.ndarray) -> np.ndarray:
+    """The colour in the middle of each of the four blocks."""
+    assert rgb.shape == (16, 64, 3)
+    assert rgb.dtype == np.uint8
+    return rgb[8, 8::16].astype(int)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "tolerance"),
+    [
+        ("PNG", {}, 0),
+        ("BMP", {}, 0),
+        ("TIFF", {}, 0),
+        ("TIFF", {"compression": "tiff_lzw"}, 0),
+        ("WEBP", {"lossless": True}, 0),
+        ("GIF", {}, 0),
+        ("JPEG", {"quality": 95}, 3),
+        ("JPEG", {"quality": 95, "progressive": True, "subsampling": 0}, 3),
+        ("WEBP", {"quality": 95}, 8),
+    ],
+)
+def test_each_format_gives_the_colours_that_were_saved(kind: str, options: dict[str, object], tolerance: int) -> None:
+    found = blocks_of(image.read(encode(BLOCKS, kind, **options)))
+    assert np.abs(found - COLOURS).max() <= tolerance
+
+
+def test_the_file_name_says_nothing_about_the_format(tmp_path: Path) -> None:
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(encode(BLOCKS, "PNG"))
+    for source in (path, str(path), path.read_bytes(), Image.open(io.BytesIO(path.read_bytes())), BLOCKS):
+        assert np.array_equal(image.read(source), BLOCKS)
+
+
+def test_an_animation_gives_its_first_picture() -> None:
+    second = Image.new("RGB", (64, 16), "yellow")
+    for kind in ("GIF", "WEBP", "TIFF", "PNG"):
+        lossless = {"lossless": True} if kind == "WEBP" else {}
+        data = encode(BLOCKS, kind, save_all=True, append_images=[second], **lossless)
+        assert np.array_equal(image.read(data), BLOCKS), kind
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "JPEG", "GIF"])
+def test_grey_has_three_equal_channels(kind: str) -> None:
+    assert np.abs(blocks_of(image.read(encode(GREY_BLOCKS, kind))) - in_rgb(GREY_LEVELS)).max() <= 1
+
+
+def test_a_picture_of_one_bit_is_black_and_white() -> None:
+    picture = Image.fromarray(GREY_BLOCKS > 100)
+    for kind in ("PNG", "BMP", "TIFF"):
+        assert blocks_of(image.read(encode(picture, kind))).tolist() == in_rgb((0, 0, 255, 255))
+
+
+def test_16_bit_grey_is_scaled_and_not_clipped() -> None:
+    levels = np.array([0, 300, 40_000, 65_535], np.uint16)
+    wide = np.repeat(np.repeat(levels[None], 16, axis=1), 16, axis=0)
+    expected = in_rgb((0, 1, 156, 255))  # 255 / 65535 of each: 0, 1.17, 155.64, 255
+    for kind in ("PNG", "TIFF"):
+        assert blocks_of(image.read(encode(wide, kind))).tolist() == expected
+    big_endian = Image.frombytes("I;16B", (64, 16), wide.astype(">u2").tobytes())
+    assert blocks_of(image.read(encode(big_endian, "TIFF"))).tolist() == expected
+    clear = encode(Image.fromarray(wide), "PNG", transparency=300)
+    assert blocks_of(image.read(clear)).tolist() == in_rgb((0, 255, 156, 255))
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_pixels_without_an_agreed_range_are_refused(dtype: type) -> None:
+    with pytest.raises(ImageError, match="16 bits"):
+        image.read(encode(np.ones((8, 8), dtype), "TIFF"))
+
+
+def test_transparent_parts_are_shown_on_white() -> None:
+    alpha = np.repeat(np.repeat(np.array([[255, 0, 128, 0]], np.uint8), 16, axis=1), 16, axis=0)
+    half = [round(128 / 255 * c + 127 / 255 * 255) for c in COLOURS[2]]
+    expected = [list(COLOURS[0]), [255] * 3, half, [255] * 3]
+    rgba = np.dstack([BLOCKS, alpha])
+    for kind, options in (("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True})):
+        assert np.abs(blocks_of(image.read(encode(rgba, kind, **options))) - expected).max() <= 1, kind
+    grey = Image.merge("LA", [Image.fromarray(GREY_BLOCKS), Image.fromarray(alpha)])
+    assert np.abs(blocks_of(image.read(encode(grey, "PNG"))) - in_rgb((0, 255, 191, 255))).max() <= 1
+
+
+def test_a_palette_picture_has_its_palette_s_colours_and_its_clear_entry_is_white() -> None:
+    palette = Image.fromarray(np.repeat(np.repeat(np.arange(4, dtype=np.uint8)[None], 16, 1), 16, 0), mode="P")
+    palette.putpalette([part for colour in COLOURS for part in colour])
+    for kind in ("PNG", "GIF", "BMP", "TIFF"):
+        assert blocks_of(image.read(encode(palette, kind))).tolist() == [list(c) for c in COLOURS], kind
+    expected = [list(COLOURS[0]), [255] * 3, list(COLOURS[2]), list(COLOURS[3])]
+    for kind in ("PNG", "GIF"):
+        assert blocks_of(image.read(encode(palette, kind, transparency=1))).tolist() == expected, kind
+    several = encode(palette, "PNG", transparency=bytes((255, 0, 255, 255)))
+    assert blocks_of(image.read(several)).tolist() == expected
+    colour_key = encode(BLOCKS, "PNG", transparency=COLOURS[1])
+    assert blocks_of(image.read(colour_key)).tolist() == expected
+
+
+def test_cmyk_is_ink_on_white_in_tiff_and_inverted_in_adobe_s_jpeg() -> None:
+    inks = np.dstack([255 - BLOCKS, np.zeros((16, 64), np.uint8)])  # cyan = 255 - red, no black
+    inks[:, 48:, 3] = 255  # the last block is all black
+    picture = Image.frombytes("CMYK", (64, 16), inks.tobytes())
+    jpeg = encode(picture, "JPEG", quality=98)
+    assert b"Adobe" in jpeg
+    for data in (encode(picture, "TIFF"), jpeg):
+        assert np.abs(blocks_of(image.read(data)) - [*COLOURS[:3], (0, 0, 0)]).max() <= 3
+
+
+# EXIF's definition: what the stored rows and columns are in the upright picture.
+STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda upright: upright,
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.swapaxes(0, 1),
+    6: lambda upright: np.rot90(upright, 1),
+    7: lambda upright: np.rot90(upright, 2).swapaxes(0, 1),
+    8: lambda upright: np.rot90(upright, -1),
+}
+
+
+def turned(upright: np.ndarray, orientation: int, kind: str, **options: object) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encode(np.ascontiguousarray(STORED[orientation](upright)), kind, exif=exif, **options)
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_a_photo_is_turned_upright_as_its_exif_says(orientation: int) -> None:
+    upright = np.random.default_rng(0).integers(0, 256, (5, 9, 3), dtype=np.uint8)
+    for kind, options in (("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True})):
+        assert np.array_equal(image.read(turned(upright, orientation, kind, **options)), upright), kind
+    jpeg = turned(BLOCKS, orientation, "JPEG", quality=95)
+    assert np.abs(blocks_of(image.read(jpeg)) - COLOURS).max() <= 3
+    assert np.array_equal(image.read(Image.open(io.BytesIO(jpeg))), image.read(jpeg))
+
+
+def test_damaged_exif_neither_warns_nor_hides_the_picture() -> None:
+    junk = b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01\x03\0\x07\0\0\0junk"
+    assert np.abs(blocks_of(image.read(encode(BLOCKS, "JPEG", quality=95, exif=junk))) - COLOURS).max() <= 3
+
+
+def test_a_pil_picture_is_not_changed() -> None:
+    picture = Image.open(io.BytesIO(turned(BLOCKS, 6, "PNG")))
+    image.read(picture)
+    assert (picture.size, picture.getexif()[0x0112]) == ((16, 64), 6)
+
+
+def test_arrays_are_rgb_or_grey_bytes() -> None:
+    assert image.read(BLOCKS) is BLOCKS
+    assert np.array_equal(image.read(GREY_BLOCKS)[..., 1], GREY_BLOCKS)
+    wrongs: tuple[Any, ...] = (BLOCKS / 255, BLOCKS[..., :2], BLOCKS[None], BLOCKS[:0])
+    for wrong in wrongs:
+        with pytest.raises(UsageError, match=r"uint8 \[H, W, 3\]"):
+            image.read(wrong)
+    with pytest.raises(UsageError, match="got int"):
+        image.read(7)  # pyright: ignore[reportArgumentType]
+
+
+def test_what_is_no_picture_gives_one_line_that_names_the_file(tmp_path: Path) -> None:
+    cases = {
+        "empty.jpg": (b"", "is empty"),
+        "text.jpg": (b"these are not the pixels you are looking for", "is not a JPEG, PNG"),
+        "cut.jpg": (encode(BLOCKS, "JPEG")[:-40], "damaged or cut short"),
+        "head.jpg": (encode(BLOCKS, "JPEG")[:30], "damaged or cut short"),
+        "cut.png": (encode(BLOCKS, "PNG")[:60], "damaged or cut short"),
+        "cut.bmp": (encode(BLOCKS, "BMP")[:-9], "damaged or cut short"),
+    }
+    for name, (data, reason) in cases.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ImageError, match=reason) as caught:
+            image.read(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
+        assert "\n" not in str(caught.value)
+    for missing, reason in ((tmp_path / "none.jpg", "does not exist"), (tmp_path, "is a folder")):
+        with pytest.raises(FileError, match=reason):
+            image.read(missing)
+
+
+def with_size(width: int, height: int) -> dict[str, bytes]:
+    """Small files whose headers tell of a picture of width x height."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    jpeg, gif, bmp = (bytearray(encode(BLOCKS, kind)) for kind in ("JPEG", "GIF", "BMP"))
+    struct.pack_into(">HH", jpeg, jpeg.index(b"\xff\xc0") + 5, height, width)
+    struct.pack_into("<HH", gif, 6, width, height)
+    struct.pack_into("<ii", bmp, 18, width, height)
+    png += chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+    return {"PNG": png, "JPEG": bytes(jpeg), "GIF": bytes(gif), "BMP": bytes(bmp)}
+
+
+def test_a_header_of_too_many_pixels_is_refused_before_any_memory_is_taken() -> None:
+    peak_KiB = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for kind, data in with_size(60_000, 60_000).items():
+        with pytest.raises(ImageError, match="60000 x 60000 pixels: the limit is 100,000,000"):
+            image.read(data)
+        with pytest.raises(ImageError, match="60000 x 60000"):
+            image.load(data, image.recipe("hf", 96))
+        assert len(data) < 10_000, kind
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak_KiB < 50_000  # the pixels would be 10.8 GB
+
+
+def test_the_limit_on_pixels_is_the_caller_s() -> None:
+    for source in (encode(BLOCKS, "PNG"), Image.fromarray(BLOCKS)):
+        assert image.read(source, max_pixels=64 * 16).shape == (16, 64, 3)
+        with pytest.raises(ImageError, match="64 x 16 pixels: the limit is 1,023"):
+            image.read(source, max_pixels=64 * 16 - 1)
+
+
+def test_pillow_s_own_limit_plays_no_part() -> None:
+    """Image.open warns from 89 million pixels on, and warnings are errors here."""
+    for data in with_size(10_000, 9_500).values():
+        with pytest.raises(ImageError, match="10000 x 9500 pixels: the limit is 94,999,999"):
+            image.read(data, max_pixels=94_999_999)
+
+
+SOUND = [
+    turned(BLOCKS, 6, "JPEG"),
+    encode(BLOCKS, "JPEG", progressive=True),
+    encode(Image.fromarray(BLOCKS).quantize(4), "PNG"),
+    encode(BLOCKS, "GIF"),
+    turned(BLOCKS, 3, "TIFF"),
+    encode(BLOCKS, "BMP"),
+    turned(BLOCKS, 2, "WEBP"),
+]
+
+
+@settings(deadline=None)
+@given(st.sampled_from(SOUND), st.data())
+def test_bytes_changed_at_random_give_a_picture_or_one_line(sound: bytes, data: st.DataObject) -> None:
+    damaged = bytearray(sound)
+    for _ in range(data.draw(st.integers(1, 4))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    damaged = damaged[: data.draw(st.integers(1, len(damaged)))]
+    answer: object = None
+    try:
+        answer = image.read(bytes(damaged)).shape[2]
+    except Error as error:
+        answer = len(str(error).splitlines())
+    assert answer in (3, 1)
+
+
+def test_threads_read_the_same_and_leave_pillow_and_the_warnings_as_they_were() -> None:
+    before = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters))
+    sources = SOUND * 6
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(image.read, sources))
+    assert all(np.array_equal(one, image.read(source)) for one, source in zip(together, sources, strict=True))
+    assert (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters)) == before
+
+
+@pytest.fixture(scope="module")
+def large_photo(grace_hopper: Path) -> np.ndarray:
+    """Upright pixels of 2001 x 1515, in real detail; no multiple of a JPEG block."""
+    return np.tile(image.read(grace_hopper), (4, 3, 1))[:2001, :1515]
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_a_large_jpeg_is_decoded_smaller_and_stays_within_the_tolerance(
+    large_photo: np.ndarray, orientation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[tuple[int, int]] = []
+    original = image.prepare_reduced
+
+    def prepare_reduced(picture: Image.Image, *rest: Any) -> Any:
+        decoded.append(picture.size)
+        return original(picture, *rest)
+
+    monkeypatch.setattr(image, "prepare_reduced", prepare_reduced)
+    data = turned(large_photo, orientation, "JPEG", quality=90)
+    for name, size, reduced in (("hf", 96, (758, 1001)), ("timm", 56, (379, 501)), ("timm", 32, (190, 251))):
+        preprocessing = image.recipe(name, size)
+        quick, quick_geometry = image.load(data, preprocessing)
+        full, full_geometry = image.prepare(image.read(data), preprocessing)
+        difference = np.abs(quick.astype(int) - full.astype(int))
+        assert decoded.pop() == reduced
+        assert difference.max() <= 12
+        assert difference.mean() <= 0.5
+        assert quick_geometry == full_geometry
+        assert (quick_geometry.photo_height, quick_geometry.photo_width) == (2001, 1515)
+
+
+def test_noise_too_stays_within_the_tolerance() -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (1200, 1200, 3), dtype=np.uint8)
+    for subsampling in (0, 2):
+        data = encode(noise, "JPEG", quality=95, subsampling=subsampling)
+        preprocessing = image.override(image.recipe("timm", 100), resize=120)
+        quick, _ = image.load(data, preprocessing)
+        full, _ = image.prepare(image.read(data), preprocessing)
+        assert 0 < np.abs(quick.astype(int) - full.astype(int)).max() <= 12
+
+
+def test_nothing_is_decoded_smaller_where_single_pixels_or_all_of_them_count(large_photo: np.ndarray) -> None:
+    data = encode(large_photo, "JPEG")
+    for preprocessing in (
+        image.recipe("slim", 32),
+        image.recipe("keras", 32),
+        image.recipe("hf", 224),  # 1515 / 256 leaves a margin of 2.9 at one half
+        image.override(image.recipe("hf", 32), resize="none"),
+    ):
+        loaded, geometry = image.load(data, preprocessing)
+        prepared, expected = image.prepare(image.read(data), preprocessing)
+        assert np.array_equal(loaded, prepared)
+        assert geometry == expected
+
+
+def test_real_photos_load_within_the_tolerance(real_data: Path) -> None:
+    for path in sorted((real_data / "photos").glob("*.jpg")):
+        preprocessing = image.recipe("torchvision-v1", 96)
+        quick, geometry = image.load(path, preprocessing)
+        photo = image.read(path)
+        difference = np.abs(quick.astype(int) - image.prepare(photo, preprocessing)[0].astype(int))
+        assert (geometry.photo_height, geometry.photo_width) == photo.shape[:2]
+        assert difference.max() <= 12, path
+        assert difference.mean() <= 0.5, path
