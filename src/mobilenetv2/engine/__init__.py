@@ -1,0 +1,1 @@
+"""Runs a model file on a CPU; knows NumPy, has never heard of torch."""

@@ -1,0 +1,128 @@
+"""What every operation means, in plain NumPy: the definition of correct.
+
+Shapes: B batch, H W input map, h w output map, C input channels, O output channels; arrays are NHWC.
+Each function says one layer of the paper's networks and nothing about speed; `ReferenceBackend` runs a
+whole model file with them. Every other backend is held against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from mobilenetv2 import spec
+from mobilenetv2.model_file import ModelFile, ModelInfo, network_input
+from mobilenetv2.spec import Activation, BlockSpec, ConvSpec
+
+Array = npt.NDArray[np.floating]
+
+
+def convolve(images_BHWC: Array, weight: Array, conv: ConvSpec) -> Array:
+    """Cross-correlation with zero padding, stride, dilation and groups, as `conv` says.
+
+    `weight` is [O, C / groups, kernel, kernel]. Output [B, ceil(H / stride), ceil(W / stride), O].
+    Groups are 1, or as many as there are channels (depthwise).
+    """
+    size = images_BHWC.shape[1:3]
+    out_size = [conv.out_size(n) for n in size]
+    padded = np.pad(images_BHWC, ((0, 0), conv.pads(size[0]), conv.pads(size[1]), (0, 0)))
+    depthwise = conv.groups > 1
+    assert not depthwise or conv.groups == conv.in_channels == conv.out_channels
+    result = np.zeros((images_BHWC.shape[0], *out_size, conv.out_channels), images_BHWC.dtype)
+    for i in range(conv.kernel):
+        for j in range(conv.kernel):
+            rows, columns = (
+                slice(k * conv.dilation, k * conv.dilation + (n - 1) * conv.stride + 1, conv.stride)
+                for k, n in zip((i, j), out_size, strict=True)
+            )
+            shifted_BhwC = padded[:, rows, columns]
+            if depthwise:
+                result += shifted_BhwC * weight[:, 0, i, j]
+            else:
+                result += shifted_BhwC @ weight[:, :, i, j].T
+    return result
+
+
+def batch_norm(images_BHWC: Array, parts: Mapping[str, Array], eps: float) -> Array:
+    """(x - running_mean) / sqrt(running_var + eps) x weight + bias, per channel."""
+    scale = parts["weight"].astype(np.float64) / np.sqrt(parts["running_var"].astype(np.float64) + eps)
+    shift = parts["bias"] - parts["running_mean"] * scale
+    return images_BHWC * scale.astype(images_BHWC.dtype) + shift.astype(images_BHWC.dtype)
+
+
+def activate(images_BHWC: Array, activation: Activation) -> Array:
+    """relu6: min(max(x, 0), 6); relu: max(x, 0); linear: x."""
+    if activation == "linear":
+        return images_BHWC
+    return np.clip(images_BHWC, 0, 6 if activation == "relu6" else None)
+
+
+def global_mean(images_BHWC: Array) -> Array:
+    """The mean over the map: [B, C]."""
+    return images_BHWC.mean((1, 2))
+
+
+def linear(features_BC: Array, weight_OC: Array, bias_O: Array) -> Array:
+    """features x weight^T + bias: [B, O]."""
+    return features_BC @ weight_OC.T + bias_O
+
+
+class ReferenceBackend:
+    """A model file run layer by layer in NumPy; `dtype` float32, or float64 where the last digit matters."""
+
+    name = "reference"
+
+    def __init__(self, model: ModelFile, *, dtype: npt.DTypeLike = np.float32) -> None:
+        self.info: ModelInfo = model.info
+        self._dtype = np.dtype(dtype)
+        self._tensors = {name: value.astype(self._dtype) for name, value in model.tensors.items()}
+
+    def run(self, images_BHWC: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
+        """{"logits": float32 [B, L]} for uint8 pixels (normalised here), or float32 that is already normalised.
+
+        Any height and width from 1 up. Raises `UsageError` for another rank, dtype or channel count.
+        """
+        *_, (_, features_BhwC) = self._walk(images_BHWC)
+        layer = spec.linear(self.info.spec)
+        logits = linear(
+            global_mean(features_BhwC), self._tensors[f"{layer.name}.weight"], self._tensors[f"{layer.name}.bias"]
+        )
+        return {"logits": logits.astype(np.float32)}
+
+    def features(self, images_BHWC: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> dict[str, Array]:
+        """The named feature maps [B, h, w, C] of `spec.taps`."""
+        at = {(tap.block, tap.expanded): tap.name for tap in spec.taps(self.info.spec.backbone).values()}
+        return {at[place]: features for place, features in self._walk(images_BHWC) if place in at}
+
+    def _walk(self, images_BHWC: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> Iterator[tuple[object, Array]]:
+        """Each tensor that a tap may name, with its place (block index or None for the last, expanded or not)."""
+        net = self.info.spec.backbone
+        x: Array = network_input(images_BHWC, self.info).astype(self._dtype)
+        x = self._convolution(x, spec.stem(net))
+        wide = None
+        for block in spec.blocks(net):
+            expanded = x if block.expand is None else self._convolution(x, block.expand)
+            yield (block.index, True), expanded
+            x, wide = self._block(block, x, expanded, wide)
+            yield (block.index, False), x
+        yield (None, False), self._convolution(x, spec.last(net))
+
+    def _block(self, block: BlockSpec, x: Array, expanded: Array, previous_wide: Array | None) -> tuple[Array, Array]:
+        wide = self._convolution(expanded, block.depthwise)
+        if block.shortcut == "expansion":
+            assert previous_wide is not None
+            wide = wide + previous_wide
+        projected = self._convolution(wide, block.project)
+        return (x + projected if block.shortcut == "bottleneck" else projected), wide
+
+    def _convolution(self, x: Array, conv: ConvSpec) -> Array:
+        """Convolution, bias, batch norm, activation: whatever `conv` has of them."""
+        x = convolve(x, self._tensors[f"{conv.name}.weight"], conv)
+        if conv.bias:
+            x = x + self._tensors[f"{conv.name}.bias"]
+        if conv.norm is not None:
+            parts = {part: self._tensors[f"{conv.norm}.{part}"] for part in spec.NORM_PARTS}
+            x = batch_norm(x, parts, self.info.spec.backbone.bn_eps)
+        return activate(x, conv.activation)

@@ -1,0 +1,33 @@
+"""A model file run by torch: the network for training, behind the seam that every backend has."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mobilenetv2.model_file import ModelFile, ModelInfo, network_input
+from mobilenetv2.nn.mobilenetv2 import MobileNetV2, load_tensors
+
+
+class TorchBackend:
+    """`threads` sets torch's own count, which is one for the whole process; None leaves it as it is."""
+
+    name = "torch"
+
+    def __init__(self, model: ModelFile, *, threads: int | None = None) -> None:
+        self.info: ModelInfo = model.info
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self._network = MobileNetV2.from_spec(model.info.spec).eval()
+        load_tensors(self._network, model.tensors)
+
+    def run(self, images_BHWC: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
+        """{"logits": float32 [B, L]} for uint8 pixels (normalised here), or float32 that is already normalised.
+
+        Any height and width from 1 up. Raises `UsageError` for another rank, dtype or channel count.
+        """
+        prepared = network_input(images_BHWC, self.info)
+        images_BCHW = torch.from_numpy(np.ascontiguousarray(prepared.transpose(0, 3, 1, 2)))
+        with torch.inference_mode():
+            return {"logits": self._network(images_BCHW).numpy()}

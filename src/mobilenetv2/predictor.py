@@ -1,0 +1,142 @@
+"""Photo in, answer out, over any backend."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from itertools import islice
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mobilenetv2 import image
+from mobilenetv2.errors import Error, MissingExtraError, UsageError, unknown_name
+from mobilenetv2.image import Geometry, Source
+from mobilenetv2.importers import load_model
+from mobilenetv2.model_file import ModelFile, ModelInfo
+from mobilenetv2.results import Classification, decode_classification
+
+BACKENDS = ("reference", "torch")
+Raw = dict[str, npt.NDArray[np.float32]]
+
+
+class Backend(Protocol):
+    """What runs a network. `run` takes uint8 pixels or normalised float32 and gives the raw outputs by name."""
+
+    name: str
+    info: ModelInfo
+
+    def run(self, images_BHWC: Any, /) -> Raw: ...
+
+
+class Predictor:
+    """Answers for photos. A photo is a path, the bytes of a file, a PIL picture, or uint8 [H, W, 3]."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    @property
+    def info(self) -> ModelInfo:
+        return self.backend.info
+
+    def __call__(self, photo: Source, *, top: int = 5, with_background: bool = False) -> Classification:
+        """The `top` best answers for one photo, best first. Raises `ImageError` or `FileError`."""
+        raw, geometry = self.raw(photo)
+        return decode_classification(raw, self.info, geometry, top=top, with_background=with_background)
+
+    def raw(self, photo: Source) -> tuple[Raw, Geometry]:
+        """The network's outputs [1, ...] for one photo, undecoded."""
+        prepared, geometry = image.load(photo, self.info.preprocessing)
+        return self.backend.run(prepared[np.newaxis]), geometry
+
+    def many(
+        self,
+        photos: Iterable[Source],
+        *,
+        top: int = 5,
+        with_background: bool = False,
+        batch: int = 1,
+        errors: Literal["raise", "yield"] = "raise",
+    ) -> Iterator[Classification | Error]:
+        """One answer per photo, in order, `batch` photos at a time through the network.
+
+        Photos are decoded in threads while the network runs. A photo that cannot be read raises its error;
+        with `errors="yield"` the error takes its answer's place and the others are still answered.
+        """
+        if batch < 1:
+            raise UsageError(f"batch must be at least 1, got {batch}")
+        for group in _prepared(photos, self.info, batch):
+            good = [found for found in group if not isinstance(found, Error)]
+            raw = self.backend.run(np.stack([prepared for prepared, _ in good])) if good else {}
+            row = 0
+            for found in group:
+                if isinstance(found, Error):
+                    if errors == "raise":
+                        raise found
+                    yield found
+                    continue
+                one = {name: values[row : row + 1] for name, values in raw.items()}
+                row += 1
+                yield decode_classification(one, self.info, found[1], top=top, with_background=with_background)
+
+
+def load(
+    model: str | os.PathLike[str] | ModelFile,
+    *,
+    backend: str = "reference",
+    threads: int | None = None,
+    resize: int | Literal["none"] | None = None,
+    crop: int | None = None,
+    progress: bool = True,
+) -> Predictor:
+    """A `Predictor` for a model file, a zoo name, or a `ModelFile` in memory.
+
+    `backend` is "reference" (NumPy) or "torch" (needs the train extra); `threads` is torch's thread count.
+    `resize` (shortest side in pixels, or "none") and `crop` (the network's input, square) override the model's own
+    preprocessing. Raises `UsageError` for an unknown name or backend, `ModelFileError`, `DownloadError`.
+    """
+    if backend not in BACKENDS:
+        raise unknown_name("backend", backend, BACKENDS)
+    if not isinstance(model, ModelFile):
+        model = load_model(model, progress=progress)
+    preprocessing = image.override(model.info.preprocessing, resize=resize, crop=crop)
+    model = ModelFile(replace(model.info, preprocessing=preprocessing), model.tensors)
+    if backend == "torch":
+        try:
+            from mobilenetv2.nn.backend import TorchBackend
+        except ImportError:
+            raise MissingExtraError("torch", extra="train", needed_for="backend torch") from None
+        return Predictor(TorchBackend(model, threads=threads))
+    if threads is not None:
+        raise UsageError("threads cannot be set for backend reference: NumPy's linear algebra decides")
+    from mobilenetv2.engine.reference import ReferenceBackend
+
+    return Predictor(ReferenceBackend(model))
+
+
+Prepared = tuple[npt.NDArray[Any], Geometry]
+
+
+def _prepared(photos: Iterable[Source], info: ModelInfo, batch: int) -> Iterator[list[Prepared | Error]]:
+    """Groups of `batch` prepared photos (or the error of each), decoded one group ahead of the network."""
+    source = iter(photos)
+    with ThreadPoolExecutor(max_workers=min(batch, os.cpu_count() or 1), thread_name_prefix="decode") as pool:
+        ahead: deque[list[Future[Prepared | Error]]] = deque()
+        while True:
+            if group := [pool.submit(_prepare, photo, info) for photo in islice(source, batch)]:
+                ahead.append(group)
+            if not ahead:
+                return
+            if len(ahead) > 1 or not group:
+                yield [future.result() for future in ahead.popleft()]
+
+
+def _prepare(photo: Source, info: ModelInfo) -> Prepared | Error:
+    try:
+        return image.load(photo, info.preprocessing)
+    except Error as error:
+        return error

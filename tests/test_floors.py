@@ -1,0 +1,111 @@
+"""Who may import whom: the table below is the rule and its documentation."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mobilenetv2
+
+ROOT = Path(mobilenetv2.__file__).parent
+
+# A module imports from its own floor or from those below it, never from above.
+FLOORS: dict[str, int] = {
+    **dict.fromkeys(("spec", "spec_fields", "errors", "complexity", "files", "labels"), 0),  # standard library only
+    **dict.fromkeys(
+        (
+            "image",
+            "resample",
+            "boxes",
+            "results",
+            "metrics",
+            "data",
+            "model_file",
+            "summary",
+            "download",
+            "zoo",
+            "importers",
+            "plots",
+        ),
+        1,
+    ),
+    **dict.fromkeys(("engine", "nn"), 2),  # the two never import each other
+    **dict.fromkeys(("predictor", "evaluate", "train"), 3),
+    **dict.fromkeys(("cli", "terminal", "demo"), 4),
+}
+# Heavy libraries, and the only places that may import them (a name covers what is below it).
+ONLY_IN: dict[str, tuple[str, ...]] = {
+    "torch": ("nn", "train", "importers.torchvision_export"),
+    "torchvision": ("train",),
+    "lightning": ("train",),
+    "h5py": ("importers.keras",),
+    "tflite": ("importers.tflite",),
+    "typer": ("cli",),
+}
+FLOOR_0_MAY = set(sys.stdlib_module_names)
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The names of imported modules, but not those that only a type checker sees."""
+    tree = ast.parse(path.read_text())
+    unseen = {
+        child
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for child in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if node in unseen:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            if node.module == "mobilenetv2":
+                yield from (f"mobilenetv2.{name.name}" for name in node.names)
+            else:
+                yield node.module
+
+
+@pytest.mark.parametrize(("name", "path"), list(modules()), ids=lambda value: str(value) if value else "__init__")
+def test_imports_go_down(name: str, path: Path) -> None:
+    top = name.split(".")[0]
+    if not top:
+        return  # the package itself only re-exports, lazily
+    floor = FLOORS[top]
+    for module in imports(path):
+        package, _, rest = module.partition(".")
+        if package == "mobilenetv2":
+            target = rest.split(".")[0]
+            if target in FLOORS:  # otherwise a name such as __version__
+                assert FLOORS[target] <= floor, f"{name} (floor {floor}) imports {module}"
+                assert {top, target} != {"engine", "nn"}, f"{name} imports {module}"
+        else:
+            assert floor > 0 or package in FLOOR_0_MAY, f"{name} is floor 0 and imports {module}"
+            places = ONLY_IN.get(package)
+            assert places is None or name.startswith(places), f"{name} imports {module}"
+
+
+def test_every_module_has_a_floor() -> None:
+    tops = {name.split(".")[0] for name, _ in modules()} - {""}
+    assert tops <= FLOORS.keys()
+
+
+def test_importing_the_package_loads_neither_torch_nor_llvmlite_nor_numpy() -> None:
+    code = "import mobilenetv2, sys; print([m for m in ('torch', 'llvmlite', 'numpy', 'PIL') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_predicting_loads_no_torch() -> None:
+    code = "import mobilenetv2, sys; mobilenetv2.load; mobilenetv2.evaluate; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
