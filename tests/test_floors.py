@@ -106,6 +106,11 @@ def test_importing_the_package_loads_neither_torch_nor_llvmlite_nor_numpy() -> N
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
+def test_no_lazy_name_is_a_modules_name() -> None:
+    # importing the module would then put it in the name's place
+    assert not set(mobilenetv2.__all__) & {name for name, _ in modules()}
+
+
 def test_predicting_loads_no_torch() -> None:
-    code = "import mobilenetv2, sys; mobilenetv2.load; mobilenetv2.evaluate; print('torch' in sys.modules)"
+    code = "import mobilenetv2, sys; mobilenetv2.load; import mobilenetv2.evaluate; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

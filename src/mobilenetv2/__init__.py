@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mobilenetv2.errors import Error as Error
-    from mobilenetv2.evaluate import evaluate as evaluate
     from mobilenetv2.importers import import_file as import_file
     from mobilenetv2.importers import load_model as load_model
     from mobilenetv2.nn import mobilenet_v2 as mobilenet_v2
@@ -25,7 +24,6 @@ __version__ = "0.1.0"
 _HOME = {
     "Error": "mobilenetv2.errors",
     "Predictor": "mobilenetv2.predictor",
-    "evaluate": "mobilenetv2.evaluate",
     "import_file": "mobilenetv2.importers",
     "load": "mobilenetv2.predictor",
     "load_model": "mobilenetv2.importers",

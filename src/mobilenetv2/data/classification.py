@@ -1,0 +1,251 @@
+"""Labelled pictures on disk: a folder with a folder per class, or a text file of `path,label` lines."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mobilenetv2 import files, labels
+from mobilenetv2.errors import DatasetError, FileError
+from mobilenetv2.model_file import ModelInfo
+
+Listed = list[tuple[str, Path]]  # a label as it is written, and a picture
+Classes = tuple[tuple[str, ...], Callable[[str], int | None]]  # names in order, and how a label finds its index
+
+PICTURE_SUFFIXES = frozenset(
+    (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+)  # fmt: skip
+
+# What people call the parts of a data set; any capitals.
+SPLITS: dict[str, str] = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+_EVALUATED = ("val", "test", "train")  # which split is used where none is asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A picture file and the index of its class."""
+
+    path: Path
+    label: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationData:
+    """Labelled pictures, in an order that depends on their names alone.
+
+    `samples[i].label` indexes `names`, which are the model's classes where a model was given. `split` is
+    "train", "val" or "test" where the data is divided. `unmatched` names the labels that are no class, with
+    how many pictures were left out for each; `skipped` counts files that are hidden, no pictures, or in no
+    class's folder.
+    """
+
+    samples: tuple[Sample, ...]
+    names: tuple[str, ...]
+    split: str | None = None
+    unmatched: tuple[tuple[str, int], ...] = ()
+    skipped: int = 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know about what was read, one line each; often nothing."""
+        notes: list[str] = []
+        if self.split is not None:
+            notes.append(f"{len(self.samples)} pictures of the {self.split} split are used")
+        if self.unmatched:
+            names = [name for name, _ in self.unmatched]
+            pictures = sum(count for _, count in self.unmatched)
+            notes.append(f"{_some(names)}: no such class, {pictures} pictures left out")
+        if self.skipped:
+            notes.append(f"{self.skipped} files skipped: hidden, no pictures, or in no class's folder")
+        return tuple(notes)
+
+
+def open_classification(
+    path: str | os.PathLike[str], *, classes: ModelInfo | None = None, split: str | None = None
+) -> ClassificationData:
+    """Labelled pictures from an ImageFolder or a text file.
+
+    A folder holds a folder of pictures per class (deeper folders belong to their class), or `train`, `val`
+    and `test` folders that do. `split` chooses one of these; without it `val` is used, else `test`, else
+    `train`. A text file has a `path,label` line per picture, with or without a header line: paths are
+    relative to the file, the last comma splits, spaces around it do not count.
+
+    With `classes`, a label is one of the model's label names, a WordNet id, or a class number from 0
+    (background never counts); see `labels.match`. Without, the labels themselves are the classes, sorted
+    (as numbers where a text file has nothing else); those of a `val` or `test` folder are the ones of
+    `train`, where there is one.
+
+    Raises `DatasetError` where nothing is found, a listed file is missing, a label is ambiguous or none of
+    them is a class of the model.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _open_folder(path, classes, split)
+    if split is not None:
+        raise DatasetError(f"{path} has no {split!r} split: a text file lists one set of pictures")
+    return _open_text(path, classes)
+
+
+def splits(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Which of "train", "val" and "test" a data set has, in this order; empty where it is not divided."""
+    path = Path(path)
+    return tuple(_split_folders(path)) if path.is_dir() else ()
+
+
+def _open_folder(path: Path, classes: ModelInfo | None, split: str | None) -> ClassificationData:
+    parts = _split_folders(path)
+    folder = path
+    if parts:
+        wanted = next(name for name in _EVALUATED if name in parts) if split is None else SPLITS.get(split.lower())
+        if wanted not in parts:
+            raise DatasetError(f"{path} has no {split!r} split: it has {', '.join(parts)}")
+        split, folder = wanted, parts[wanted]
+    elif split is not None:
+        raise DatasetError(f"{path} has no {split!r} split: make folders train and val with a folder per class in each")
+
+    listed, skipped = _labelled_files(folder)
+    if not listed:
+        raise _no_pictures(folder, skipped)
+    if classes is not None:
+        known = _classes_of_model(classes)
+    elif "train" in parts and split != "train":
+        known = _classes_of_data(label for label, _ in _labelled_files(parts["train"])[0])
+    else:
+        known = _classes_of_data(label for label, _ in listed)
+    return _matched(folder, listed, known, split, skipped)
+
+
+def _split_folders(path: Path) -> dict[str, Path]:
+    """The folders of a divided data set. A folder "train" that holds no folders is a class: the vehicle."""
+    parts: dict[str, Path] = {}
+    for folder in _entries(path)[0]:
+        name = SPLITS.get(folder.name.lower())
+        if name is None or not _entries(folder)[0]:
+            continue
+        if name in parts:
+            raise DatasetError(f"{path} has two {name} splits, {parts[name].name} and {folder.name}: rename one")
+        parts[name] = folder
+    return {name: parts[name] for name in ("train", "val", "test") if name in parts}
+
+
+def _labelled_files(folder: Path) -> tuple[Listed, int]:
+    """Every picture below the class folders with its label, sorted, and how many other files there are."""
+    listed: Listed = []
+    class_folders, loose = _entries(folder)
+    skipped = len(loose)
+    for class_folder in class_folders:
+        waiting = [class_folder]
+        while waiting:
+            folders, files_here = _entries(waiting.pop())
+            waiting.extend(reversed([inner for inner in folders if not inner.is_symlink()]))  # a link may be a loop
+            pictures = [file for file in files_here if _is_picture(file)]
+            listed.extend((class_folder.name, picture) for picture in pictures)
+            skipped += len(files_here) - len(pictures)
+    return listed, skipped
+
+
+def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The folders, save hidden ones, and the files in `folder`, sorted by name."""
+    folders: list[Path] = []
+    files_here: list[Path] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.is_dir():
+                    files_here.append(Path(entry.path))
+                elif not entry.name.startswith("."):
+                    folders.append(Path(entry.path))
+    except OSError as error:
+        raise FileError(f"{folder} cannot be read: {error.strerror or error}") from None
+    return sorted(folders), sorted(files_here)
+
+
+def _is_picture(file: Path) -> bool:
+    return file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith(".")  # macOS adds "._name.jpg"
+
+
+def _no_pictures(folder: Path, skipped: int) -> DatasetError:
+    loose = sum(map(_is_picture, _entries(folder)[1]))
+    if loose:
+        return DatasetError(
+            f"{folder} holds {loose} pictures but no folders of classes: put the pictures of each class into a folder "
+            "with its name, or list them in a text file of path,label lines"
+        )
+    what = f"{skipped} files but no pictures" if skipped else "no pictures"
+    kinds = ", ".join(sorted(suffix[1:] for suffix in PICTURE_SUFFIXES))
+    return DatasetError(f"{folder} holds {what}: a folder with a folder per class is expected ({kinds})")
+
+
+def _open_text(path: Path, classes: ModelInfo | None) -> ClassificationData:
+    try:
+        lines = files.read_bytes(path).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise DatasetError(
+            f"{path} is not a data set: a folder with a folder per class, or a text file (UTF-8) of path,label lines"
+        ) from None
+    listed: Listed = []
+    missing: list[str] = []
+    first = True
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        name, _, label = (part.strip() for part in line.rpartition(","))
+        if not (name and label):
+            raise DatasetError(f"{path}, line {number}: path,label is expected, got {line.strip()!r:.80}")
+        picture = path.parent / name
+        if picture.is_file():
+            listed.append((label, picture))
+        elif not first or picture.suffix.lower() in PICTURE_SUFFIXES:  # a first line without is a header
+            missing.append(f"line {number}: {name}")
+        first = False
+    if missing:
+        raise DatasetError(
+            f"{path}: {len(missing)} of its pictures do not exist ({_some(missing, 2)}): "
+            f"paths are relative to {path.parent}, and the last comma of a line splits"
+        )
+    if not listed:
+        raise DatasetError(f"{path} lists no pictures: a path,label line for each is expected")
+    if classes is not None:
+        return _matched(path, listed, _classes_of_model(classes), None, 0)
+    found = {label for label, _ in listed}
+    numbers = all(label.isdecimal() for label in found)
+    return _matched(path, listed, _classes_of_data(found, key=int if numbers else None), None, 0)
+
+
+def _classes_of_model(info: ModelInfo) -> Classes:
+    names = tuple(info.label(i) for i in range(info.classes))
+    return names, lambda label: labels.match(label, names, info.label_ids)
+
+
+def _classes_of_data(found: Iterable[str], *, key: Callable[[str], int] | None = None) -> Classes:
+    names = tuple(sorted(set(found), key=key))
+    return names, {name: i for i, name in enumerate(names)}.get
+
+
+def _matched(source: Path, listed: Listed, classes: Classes, split: str | None, skipped: int) -> ClassificationData:
+    """The data set with every label as the index of its class."""
+    names, index = classes
+    pictures = Counter(label for label, _ in listed)
+    try:
+        indices = {label: index(label) for label in pictures}
+    except DatasetError as error:  # ambiguous
+        raise DatasetError(f"{source}: {error}") from None
+    unmatched = tuple((label, pictures[label]) for label, i in indices.items() if i is None)
+    if len(unmatched) == len(indices):
+        raise DatasetError(
+            f"{source}: none of its labels ({_some(list(pictures))}) is one of the {len(names)} classes "
+            f"({_some(names)}): a label is a class's name, its WordNet id or its number from 0"
+        )
+    samples = tuple(Sample(picture, i) for label, picture in listed if (i := indices[label]) is not None)
+    return ClassificationData(samples, names, split=split, unmatched=unmatched, skipped=skipped)
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,156 @@
+"""Drawings keep what they show: every size of photo, long labels, two to a thousand classes."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageFont
+
+from mobilenetv2 import plots
+from mobilenetv2.errors import FileError, UsageError
+from mobilenetv2.metrics import ConfusionMatrix
+from mobilenetv2.plots import BAR, RIGHT, WRONG, Tile
+
+ROWS = [("tabby", 0.75, "75.0 %"), ("Egyptian cat", 0.25, "25.0 %")]
+
+
+def grey(height: int, width: int) -> np.ndarray:
+    return np.full((height, width, 3), 128, dtype=np.uint8)
+
+
+def pixels_of(drawn: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    return (drawn == np.array(colour, dtype=np.uint8)).all(axis=-1)
+
+
+def confusion(classes: int, pairs: dict[tuple[int, int], int]) -> np.ndarray:
+    matrix = ConfusionMatrix(classes)
+    for (true, answer), count in pairs.items():
+        matrix.add([answer] * count, [true] * count)
+    return matrix.compute()
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(1, 1), (28, 28), (2000, 3000), (3000, 2000), (2, 3000), (3000, 2), (480, 960)]
+)
+def test_a_photo_of_any_size_comes_out_readable(height, width):
+    drawn = plots.photo_with_bars(grey(height, width), ROWS)
+    panel = drawn.shape[0] - round(height * min(max(max(height, width), 480), 960) / max(height, width))
+    assert 400 <= drawn.shape[1] <= 960
+    assert 60 <= panel <= 160
+    assert plots.photo_with_bars(grey(height, width), []).shape[0] < drawn.shape[0]
+
+
+def test_bars_are_as_long_as_their_shares():
+    drawn = plots.photo_with_bars(grey(500, 500), [("a", 1.0, "x"), ("b", 0.5, "x"), ("c", 0.0, "x"), ("d", 0.25, "x")])
+    lengths = pixels_of(drawn, BAR).sum(axis=1)
+    found = [int(length) for length, before in zip(lengths[1:], lengths[:-1], strict=True) if length and not before]
+    assert found == pytest.approx([found[0], found[0] / 2, found[0] / 4], abs=2)
+    assert found[0] > 100
+
+
+@settings(max_examples=20)
+@given(st.text(max_size=80), st.integers(40, 400))
+def test_a_fitted_text_is_no_wider_than_its_place_and_whole_where_there_is_room(text, width):
+    font = ImageFont.load_default(15)
+    found = plots.fitted(text, font, width)
+    assert font.getlength(found) <= width
+    assert "\n" not in found
+    if found.endswith("…") and "…" not in text:
+        assert " ".join(text.split()).startswith(found[:-1])
+    else:
+        assert found == " ".join(text.split())
+
+
+def test_a_label_that_is_too_long_does_not_reach_its_bar():
+    short = plots.photo_with_bars(grey(300, 480), [("a", 1.0, "9 %")])
+    long = plots.photo_with_bars(grey(300, 480), [("patas, hussar monkey, " * 9, 1.0, "9 %")])
+    assert (pixels_of(long, BAR) == pixels_of(short, BAR)).all()
+
+
+@pytest.mark.parametrize("bad", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
+def test_what_is_no_picture_is_refused(bad):
+    with pytest.raises(UsageError, match=r"must be uint8 \[H, W, 3\]"):
+        plots.photo_with_bars(bad, ROWS)
+
+
+def test_a_contact_sheet_marks_right_and_wrong_and_keeps_the_order():
+    red, blue = np.zeros((2, 50, 50, 3), dtype=np.uint8)
+    red[...] = (255, 0, 0)
+    blue[...] = (0, 0, 255)
+    sheet = plots.contact_sheet([Tile(red, ("a",), right=True), Tile(blue, ("b",), right=False)], columns=2)
+    middle = sheet.shape[1] // 2
+    for left, right, colour in ((0, middle, RIGHT), (middle, None, WRONG), (0, middle, (255, 0, 0))):
+        assert pixels_of(sheet[:, left:right], colour).any()
+    assert not pixels_of(sheet[:, middle:], RIGHT).any()
+    assert pixels_of(sheet, (0, 0, 255)).sum() == plots.TILE**2
+
+
+@pytest.mark.parametrize(("tiles", "columns", "rows"), [(1, 6, 1), (6, 6, 1), (7, 6, 2), (7, 3, 3)])
+def test_a_contact_sheet_has_as_many_rows_as_it_needs(tiles, columns, rows):
+    tile = Tile(grey(20, 30), ("one line", "two lines"))
+    one = plots.contact_sheet([tile]).shape[0]
+    sheet = plots.contact_sheet([tile] * tiles, columns=columns)
+    gap = 12
+    assert sheet.shape[0] - gap == rows * (one - gap)
+    assert (sheet.shape[1] - gap) == min(tiles, columns) * (plots.TILE + gap)
+
+
+def test_a_contact_sheet_of_nothing_is_refused():
+    with pytest.raises(UsageError, match="needs pictures"):
+        plots.contact_sheet([])
+
+
+@pytest.mark.parametrize("classes", [1, 2, 30, 31, 1000])
+def test_a_confusion_matrix_of_any_size_becomes_a_png(tmp_path, classes):
+    counts = confusion(classes, {(i, (i + i % 2) % classes): 2 for i in range(classes)})
+    path = tmp_path / "deep" / "confusion.png"
+    plots.write_confusion(path, counts, [f"a rather long name of class {i}" for i in range(classes)])
+    with Image.open(path) as drawn:
+        assert drawn.format == "PNG"
+        assert 300 < drawn.width < 3000
+        assert len(drawn.convert("RGB").getcolors(1 << 24) or []) > 50
+    assert [file.name for file in path.parent.iterdir()] == ["confusion.png"]
+
+
+def test_only_classes_with_pictures_are_named(tmp_path):
+    few, many = tmp_path / "few.png", tmp_path / "many.png"
+    plots.write_confusion(few, confusion(3, {(i, i): 1 for i in range(3)}), ["name"] * 3)
+    plots.write_confusion(many, confusion(1000, {(i, i): 1 for i in range(3)}), ["name"] * 1000)
+    assert few.read_bytes() == many.read_bytes()
+
+
+def test_answers_outside_the_shown_classes_and_missing_answers_have_their_columns(tmp_path):
+    path = tmp_path / "c.png"
+    widths = []
+    for extra in ({}, {(0, 7): 1}, {(0, -1): 1}, {(0, 7): 1, (0, -1): 1}):
+        plots.write_confusion(path, confusion(9, {(0, 0): 3, (1, 1): 3, **extra}), ["name"] * 9)
+        widths.append(path.read_bytes())
+    assert len(set(widths)) == 4
+
+
+def test_labels_with_mathematics_and_letters_that_the_font_lacks_do_not_stop_the_drawing(tmp_path):
+    names = ["$x^2$ and $", "猫", "line\nbreak", r"\frac{", "_ ^ {}"]
+    plots.write_confusion(tmp_path / "c.png", confusion(5, {(i, 0): 1 for i in range(5)}), names)
+    assert plots.photo_with_bars(grey(50, 50), [(name, 0.2, "20 %") for name in names]).any()
+
+
+def test_a_matrix_without_pictures_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="at least one picture"):
+        plots.write_confusion(tmp_path / "c.png", ConfusionMatrix(3).compute(), ["a", "b", "c"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_matrix_that_cannot_be_written_is_one_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileError, match="cannot write"):
+        plots.write_confusion(tmp_path / "file" / "c.png", confusion(2, {(0, 0): 1}), ["a", "b"])
+
+
+def test_plots_leave_matplotlibs_global_state_alone(tmp_path):
+    plots.write_confusion(tmp_path / "c.png", confusion(2, {(0, 0): 1}), ["a", "b"])
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    assert pyplot is None or not pyplot.get_fignums()
