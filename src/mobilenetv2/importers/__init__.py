@@ -1,0 +1,111 @@
+"""From everybody's MobileNetV2 checkpoints to model files, and back to torchvision's.
+
+model = import_file("mobilenet_v2-b0353104.pth")     # the source is found out from the file
+model = load_model("timm/1.0-224")                   # a published checkpoint, or a model file
+export_torchvision(model, "for_torchvision.pth")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import safetensors
+
+from mobilenetv2 import model_file, zoo
+from mobilenetv2.errors import FileError, ModelFileError, SpecError, UsageError, WeightsError, unknown_name
+from mobilenetv2.importers import containers, names
+from mobilenetv2.importers.complete import complete, file_sha256, published
+from mobilenetv2.importers.torchvision_export import export_torchvision
+from mobilenetv2.model_file import ModelFile
+from mobilenetv2.spec import Background
+
+__all__ = ["SOURCES", "export_torchvision", "import_file", "load_model"]
+
+SOURCES = (*names.NAMINGS, "keras", "tflite")
+_REVISION = 1  # raised when the importers make something else of the same file: cached imports are then made again
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".tar", ".bin", ".h5", ".hdf5", ".keras", ".tflite", ".onnx")
+
+
+def import_file(
+    path: str | os.PathLike[str],
+    *,
+    source: str | None = None,
+    labels: str | os.PathLike[str] | None = None,
+    background: Background | None = None,
+    size: int | None = None,
+) -> ModelFile:
+    """A model of another library's checkpoint: `.pth`, `.bin`, `.safetensors`, `.h5`, `.keras`, `.tflite`.
+
+    `source` is one of `SOURCES`; None finds it out from what is in the file. `labels` is a text file with one
+    class name per line; None means ImageNet's for 1000 classes, none otherwise. `background` None means the first
+    of 1001 outputs, else none. `size` is the input size in pixels; None means what the zoo knows of this very
+    file, else what it says itself (also in its name), else 224. What was decided, and that people should know, is
+    in `info.provenance["notes"]`, one sentence each.
+
+    Raises `UsageError` for an unknown source or labels that do not fit, `FileError` where a file cannot be read,
+    and `WeightsError` where the checkpoint is damaged, unsafe or not a MobileNetV2 classifier.
+    """
+    path = Path(path)
+    if source is not None and source not in SOURCES:
+        raise unknown_name("source", source, SOURCES)
+    if size is not None and size < 1:
+        raise UsageError(f"size must be a number of pixels from 1 up, got {size}")
+    sha256 = file_sha256(path)
+    entry = published(sha256)
+    if size is None and entry is not None:
+        size = entry.resolution
+    if path.stat().st_size == 0:
+        raise WeightsError(f"{path} is empty")
+    try:
+        model = _read(path, source, size, sha256)
+    except (WeightsError, SpecError) as error:
+        text = str(error)
+        raise WeightsError(text if text.startswith(str(path)) else f"{path}: {text}") from None
+    return complete(model, path, labels=labels, background=background, sha256=sha256, entry=entry)
+
+
+def load_model(name_or_path: str | os.PathLike[str], *, progress: bool = True) -> ModelFile:
+    """A model file, or a published checkpoint by its zoo name.
+
+    A published checkpoint is downloaded and imported the first time; the imported model is kept beside it.
+    `progress` shows a bar on a terminal while it downloads.
+
+    Raises `UsageError` for an unknown name, `FileError` or `ModelFileError` for a file, `DownloadError`.
+    """
+    name = os.fspath(name_or_path)
+    if isinstance(name_or_path, os.PathLike) or _is_path(name):
+        return model_file.read(name)
+    entry = zoo.find(name)
+    kept = zoo.path_of(entry).with_name(f"imported-{_REVISION}.safetensors")
+    if kept.exists():
+        with contextlib.suppress(ModelFileError):  # damaged, or of another format version: made again
+            return model_file.read(kept)
+    fetched = zoo.fetch(entry, progress=None if progress else False)
+    model = import_file(fetched, source=entry.source, size=entry.resolution)
+    with contextlib.suppress(FileError):  # a cache that cannot be written to only costs time
+        model_file.write(kept, model)
+    return model
+
+
+def _is_path(name: str) -> bool:
+    """Whether `name` means a file or a folder rather than a zoo name: a zoo name may be a folder's, too."""
+    path = Path(name)
+    known = any(name == entry.name for entry in zoo.entries())
+    return path.is_file() or (path.exists() and not known) or name.lower().endswith(_SUFFIXES)
+
+
+def _read(path: Path, source: str | None, size: int | None, sha256: str) -> ModelFile:
+    # imported here: each brings a library that the others do not need
+    from mobilenetv2.importers import keras, tflite, torch_family
+
+    if source == "keras" or (source is None and keras.recognises(path)):
+        return keras.read(path, size=size)
+    if source == "tflite" or (source is None and tflite.recognises(path)):
+        return tflite.read(path, size=size)
+    if containers.is_safetensors(path):
+        with contextlib.suppress(safetensors.SafetensorError), safetensors.safe_open(path, framework="numpy") as file:
+            if "mobilenetv2" in (file.metadata() or {}):
+                raise UsageError(f"{path} is a model file already: it needs no import")
+    return torch_family.read(path, source=source, size=size, sha256=sha256)
