@@ -1,0 +1,310 @@
+"""The command line: one function per verb, which parses, calls one library function, and prints.
+
+What a verb needs is imported inside it, so that `mobilenetv2 --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from mobilenetv2.errors import Error, UsageError, unknown_name
+from mobilenetv2.terminal import progress_bar, say, table
+
+app = typer.Typer(
+    name="mobilenetv2",
+    help="Train MobileNetV2 on your own pictures, and run the result from one file without PyTorch.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help: Rich alone takes 0.15 s to import
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+# Typer carries its own copy of Click or uses the installed one, by version; this is the right class of either
+_CLICK_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
+class Background(StrEnum):
+    first = "first"
+    last = "last"
+    none = "none"
+
+
+Model = Annotated[str, typer.Argument(help="A model file, or a name from `mobilenetv2 models`.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout, for machines.")]
+Backend = Annotated[str, typer.Option(help="What runs the network: reference (NumPy) or torch.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the torch backend.")]
+Resize = Annotated[str | None, typer.Option(help="Shortest side in pixels before the crop, or none.")]
+Crop = Annotated[int | None, typer.Option(min=1, help="The network's input: the centre square of this many pixels.")]
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and stop.")] = False,
+) -> None:
+    if version:
+        from mobilenetv2 import __version__
+
+        print(f"mobilenetv2 {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        raise UsageError("a verb is missing: see mobilenetv2 --help")
+
+
+@app.command()
+def predict(
+    model: Model,
+    photos: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Picture files.")],
+    as_json: Json = False,
+    draw: Annotated[Path | None, typer.Option(metavar="DIR", help="Write each photo with its answers here.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many answers.")] = 5,
+    background: Annotated[bool, typer.Option("--background", help="Show the background class among them.")] = False,
+    backend: Backend = "reference",
+    threads: Threads = None,
+    resize: Resize = None,
+    crop: Crop = None,
+) -> None:
+    """Say what is on photos."""
+    from mobilenetv2.predictor import load
+
+    predictor = load(model, backend=backend, threads=threads, resize=_resize(resize), crop=crop)
+    drawings = _Drawings(draw) if draw is not None else None
+    failed = 0
+    with progress_bar("predict", "photos") as advance:
+        answers = predictor.many(photos, top=top, with_background=background, errors="yield")
+        for done, (photo, answer) in enumerate(zip(photos, answers, strict=True), start=1):
+            if len(photos) > 1:
+                advance(done, len(photos))
+            if isinstance(answer, Error):
+                failed += 1
+                if as_json:
+                    print(_dumps({"file": photo, "error": str(answer)}))
+                else:
+                    say(f"error: {answer}")
+                continue
+            if drawings is not None:
+                say(f"drawn: {drawings.write(photo, answer)}")
+            print(_dumps(answer.to_json(file=photo)) if as_json else f"{photo}\n{answer}")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    dataset: Annotated[Path, typer.Argument(help="An ImageFolder, or a text file of path,label lines.")],
+    as_json: Json = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write report.json and confusion.png here.")
+    ] = None,
+    save_mistakes: Annotated[Path | None, typer.Option(metavar="DIR", help="Draw wrong answers here.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time through the network.")] = 8,
+    backend: Backend = "reference",
+    threads: Threads = None,
+    resize: Resize = None,
+    crop: Crop = None,
+) -> None:
+    """Measure a model on labelled pictures."""
+    from mobilenetv2 import evaluate as evaluation
+    from mobilenetv2.data.classification import open_classification
+    from mobilenetv2.predictor import load
+
+    predictor = load(model, backend=backend, threads=threads, resize=_resize(resize), crop=crop)
+    data = open_classification(dataset, classes=predictor.info)
+    for note in data.notes:
+        say(f"note: {note}")
+    with progress_bar("evaluate", "pictures") as advance:
+        result = evaluation.evaluate(predictor, data, progress=advance, batch=batch)
+    print(_dumps(result.to_json()) if as_json else result.text())
+    if report is not None:
+        say(f"report: {evaluation.write_report(result, report)}")
+    if save_mistakes is not None:
+        say(f"mistakes: {evaluation.save_mistakes(result, save_mistakes)}")
+    for name, reason in result.unreadable:
+        say(f"error: {reason if name in reason else f'{name}: {reason}'}")
+    if result.unreadable:
+        raise typer.Exit(1)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[str, typer.Argument(help="A checkpoint of another library; with --to, a model file or zoo name.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The model file to write.")],
+    source: Annotated[str | None, typer.Option("--from", help="Its source, where it cannot be found out.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="The other way: write what torchvision reads.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="A text file of class names, one per line.")] = None,
+    background: Annotated[Background | None, typer.Option(help="Which output is no real class.")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Input size in pixels, where the file does not say.")] = None,
+) -> None:
+    """Make a model file of a torchvision, timm, Hugging Face, Keras, TFLite ... checkpoint."""
+    from mobilenetv2 import importers, model_file
+
+    if to is not None:
+        if to != "torchvision":
+            raise unknown_name("target", to, ["torchvision"])
+        call = importers.export_torchvision(importers.load_model(file), out)
+        say(f"wrote {out}: the state dict of {call}")
+        return
+    choice: Literal["first", "last", "none"] | None = background.value if background else None
+    model = importers.import_file(Path(file), source=source, labels=labels, background=choice, size=size)
+    for note in model.info.provenance.get("notes", []):
+        say(f"note: {note}")
+    model_file.write(out, model)
+    say(f"wrote {out}: {_one_line(model.info)}")
+
+
+@app.command()
+def info(model: Model, as_json: Json = False) -> None:
+    """Show what a model file holds."""
+    from mobilenetv2.importers import load_model
+    from mobilenetv2.summary import summarise, text
+
+    summary = summarise(load_model(model).info)
+    print(_dumps(summary) if as_json else text(summary))
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the published checkpoints that can be used by name."""
+    import dataclasses
+
+    from mobilenetv2 import zoo
+
+    if as_json:
+        for entry in zoo.entries():
+            print(_dumps({**dataclasses.asdict(entry), "cached": zoo.path_of(entry).exists()}))
+        return
+    rows = [
+        (
+            entry.name,
+            entry.width_mult,
+            entry.resolution,
+            f"{100 * entry.top1:.1f}" if entry.top1 else "",
+            f"{100 * entry.top5:.1f}" if entry.top5 else "",
+            f"{entry.megabytes:.1f}" if entry.megabytes else "",
+            entry.licence,
+            "here" if zoo.path_of(entry).exists() else "",
+        )
+        for entry in zoo.entries()
+    ]
+    header = ("name", "width", "size", "top-1 %", "top-5 %", "MB", "licence", "")
+    print(table(rows, header=header, right=(1, 2, 3, 4, 5)))
+
+
+@app.command()
+def train(
+    dataset: Annotated[Path, typer.Argument(help="A folder with a folder of pictures for each class.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder of the run: model, metrics, checkpoints.")],
+    task: Annotated[str, typer.Option(help="classification")] = "classification",
+    recipe: Annotated[str, typer.Option(help="A named set of hyper-parameters.")] = "basic",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change one field of the recipe.")
+    ] = None,
+    init: Annotated[str | None, typer.Option(help="Start from this model file or zoo name.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+) -> None:
+    """Train on your own pictures; the result is one model file."""
+    from mobilenetv2.importers import load_model
+
+    if task != "classification":
+        raise unknown_name("task", task, ["classification"])
+    fit, recipes = _training()
+    chosen = recipes.with_settings(recipes.find(recipe), settings or [])
+    start = load_model(init) if init is not None else None
+    run = fit(dataset, out, recipe=chosen, init=start, resume=resume)
+    print(run.text())
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where pictures, model and report go.")] = Path("demo"),
+    seconds: Annotated[float, typer.Option(min=5, help="Time for training.")] = 90,
+) -> None:
+    """Train a small network on generated pictures and show it working: about two minutes."""
+    _training()
+    from mobilenetv2.demo import demo as run_demo
+
+    run_demo(out, seconds=seconds)
+
+
+def main() -> None:
+    """The console script: an `Error` becomes one line on stderr and its exit code."""
+    try:
+        sys.exit(app(standalone_mode=False))
+    except _CLICK_ERROR as error:
+        message = error.format_message()
+        say(message if message.startswith("Usage:") else f"error: {message}")  # no verb at all: the help
+        sys.exit(error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        say("stopped")
+        sys.exit(130)
+    except Error as error:
+        say(f"error: {error}")
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+class _Drawings:
+    """Writes each photo with its answers into a folder, under names that do not collide."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._taken: set[str] = set()
+
+    def write(self, photo: str, answer: Any) -> Path:
+        from PIL import Image
+
+        from mobilenetv2 import files, image
+
+        stem, number = Path(photo).stem, 1
+        name = f"{stem}.png"
+        while name in self._taken:
+            number += 1
+            name = f"{stem}-{number}.png"
+        self._taken.add(name)
+        with files.writing(self._folder / name) as temporary:
+            Image.fromarray(answer.draw(image.read(photo))).save(temporary)
+        return self._folder / name
+
+
+def _training() -> tuple[Any, Any]:
+    """`train.fit` and `train.recipes`; `MissingExtraError` where the train extra is not installed."""
+    try:
+        from mobilenetv2.train import fit, recipes
+    except ModuleNotFoundError as error:
+        from mobilenetv2.errors import MissingExtraError
+
+        raise MissingExtraError(str(error.name), extra="train", needed_for="training") from None
+    return fit, recipes
+
+
+def _resize(text: str | None) -> int | Literal["none"] | None:
+    if text is None or text == "none":
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--resize must be a number of pixels or none, got {text!r}")
+    return int(text)
+
+
+def _one_line(info: Any) -> str:
+    height, width = info.preprocessing.size
+    return f"{info.task}, {info.classes} classes, {height}x{width}, width {info.spec.backbone.width_mult:g}"
+
+
+def _dumps(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+if __name__ == "__main__":
+    main()
