@@ -68,7 +68,7 @@ def test_timm_s_evaluation_transform(photos: list[np.ndarray], side: int) -> Non
 
 
 def test_transformers_image_processors(photos: list[np.ndarray]) -> None:
-    """The one made of Pillow is equal; the one made of torch rounds each resized pixel on its own way."""
+    """The one made of Pillow is equal; the one made of torch rounds some pixels the other way."""
     package = "transformers.models.mobilenet_v2."
     pil = pytest.importorskip(package + "image_processing_pil_mobilenet_v2").MobileNetV2ImageProcessorPil()
     fast = pytest.importorskip(package + "image_processing_mobilenet_v2").MobileNetV2ImageProcessor()

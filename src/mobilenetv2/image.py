@@ -94,10 +94,10 @@ def read(source: Source, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
 def load(source: Source, preprocessing: Preprocessing, *, max_pixels: int = MAX_PIXELS) -> tuple[InputArray, Geometry]:
     """`read` and `prepare` in one: the network's input [h, w, C] and where the photo lies in it.
 
-    A JPEG much larger than needed is decoded at a reduced size, where the resized photo then stays within 12 of 255
-    of the full decode's everywhere, and within 0.5 on average in a photograph (see `REDUCED_MARGIN`). The geometry is
-    the full photo's all the same. An array may have as many channels as `preprocessing.mean`. Raises as `read` and
-    `prepare` do.
+    A JPEG much larger than needed is decoded at a reduced size where, in all that was measured (`REDUCED_MARGIN`), the
+    resized photo then stays within 12 of 255 of the full decode's everywhere, and a photograph within 0.5 on average.
+    The geometry is the full photo's all the same. An array may have as many channels as `preprocessing.mean`. Raises
+    as `read` and `prepare` do.
     """
     if isinstance(source, np.ndarray):
         own_channels = source.ndim == 3 and source.shape[2] == len(preprocessing.mean)
@@ -161,6 +161,7 @@ def _decode(
     if isinstance(source, Image.Image):
         _check_size(source, name, max_pixels)
         with _damage_of(f"{name} ({source.format or source.mode})"):
+            _load_pixels(source)
             upright = _upright(_rgb(source, name), _orientation(source))
         return _Photo(upright, upright.height, upright.width)
     if isinstance(source, bytes):
@@ -195,11 +196,7 @@ def _decode_file(file: BinaryIO, name: str, max_pixels: int, reduction: Callable
             factor = reduction(height, width)
         if factor > 1:
             image.draft(None, (image.width // factor, image.height // factor))
-        if isinstance(image, TiffImageFile):
-            with _quiet():  # reads more tags
-                image.load()
-        else:
-            image.load()
+        _load_pixels(image)
         orientation = _orientation(image)  # a PNG's may come after its pixels
         upright = _upright(_rgb(image, name), orientation)
     if factor == 1:
@@ -207,6 +204,11 @@ def _decode_file(file: BinaryIO, name: str, max_pixels: int, reduction: Callable
     left = upright.width - width / factor if orientation in (2, 3, 6, 7) else 0.0
     top = upright.height - height / factor if orientation in (3, 4, 7, 8) else 0.0
     return _Photo(upright, height, width, (left, top, left + width / factor, top + height / factor))
+
+
+def _load_pixels(image: Image.Image) -> None:
+    with _quiet() if image.format == "TIFF" else contextlib.nullcontext():  # a TIFF reads more tags
+        image.load()
 
 
 def _rgb(image: Image.Image, name: str) -> Image.Image:
