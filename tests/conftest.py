@@ -58,7 +58,7 @@ def make_random_model(
     for name, shape in spec.tensors(network).items():
         if name.endswith("running_var"):
             value = rng.uniform(0.5, 2, shape)
-        elif name.endswith("running_mean") or name.endswith("bias"):
+        elif name.endswith(("running_mean", "bias")):
             value = rng.normal(0, 0.2, shape)
         elif len(shape) == 1:
             value = rng.uniform(0.7, 1.4, shape)

@@ -163,7 +163,9 @@ def network_input(
         raise UsageError(f"images must be [batch, height, width, {channels}], got {list(shape)}")
     if dtype not in (np.uint8, np.float32):
         raise UsageError(f"images must be uint8 pixels or normalised float32, got {dtype}")
-    return normalise(images_BHWC, info.preprocessing) if dtype == np.uint8 else images_BHWC
+    if dtype == np.uint8:
+        return normalise(cast("npt.NDArray[np.uint8]", images_BHWC), info.preprocessing)
+    return cast("npt.NDArray[np.float32]", images_BHWC)
 
 
 def _header(file: Path, metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from mobilenetv2.engine.reference import ReferenceBackend
 from mobilenetv2.errors import UsageError
 from mobilenetv2.model_file import ModelFile
 from mobilenetv2.nn.backend import TorchBackend
-from mobilenetv2.spec import ConvSpec
+from mobilenetv2.spec import ConvSpec, Padding
 
 RandomModel = Callable[..., ModelFile]
 AGREE = 1e-4  # of the largest output: float32 sums in another order, over 52 layers
@@ -34,7 +34,7 @@ AGREE = 1e-4  # of the largest output: float32 sums in another order, over 52 la
 )
 def test_a_convolution_is_the_sum_that_defines_it(
     height: int, width: int, channels: int, out: int, kernel: int, stride: int, dilation: int, depthwise: bool,
-    padding: str, seed: int,
+    padding: Padding, seed: int,
 ) -> None:  # fmt: skip
     out = channels if depthwise else out
     conv = ConvSpec(

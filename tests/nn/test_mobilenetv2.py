@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,10 +67,10 @@ def test_the_seed_codes_calls_work_as_they_stand() -> None:
     with pytest.raises(AssertionError):
         InvertedResidual(8, 8, 3, 6)
     assert mobilenetv2.mobilenet_v2 is mobilenet_v2
-    assert (
-        mobilenet_v2(pretrained=False, progress=False, num_classes=7, width_mult=0.35).classifier[1].out_features == 7
-    )
-    assert MobileNetV2(width_mult=0.35, round_nearest=1).features[0][0].out_channels == 11
+    named = mobilenet_v2(pretrained=False, progress=False, num_classes=7, width_mult=0.35)
+    assert named.state_dict()["classifier.1.weight"].shape == (7, 1280)
+    unrounded = MobileNetV2(width_mult=0.35, round_nearest=1)
+    assert unrounded.state_dict()["features.0.0.weight"].shape == (11, 3, 3, 3)
 
 
 @pytest.mark.parametrize("setting", [[], [[6, 24, 2]]])
@@ -95,12 +96,11 @@ def test_torchvisions_block_and_norm_layer_arguments_work() -> None:
 
 def test_initial_weights_are_the_seed_codes() -> None:
     torch.manual_seed(0)
-    network = MobileNetV2()
-    stem = network.features[0][0].weight
+    tensors = MobileNetV2().state_dict()
+    stem = tensors["features.0.0.weight"]
     assert stem.std().item() == pytest.approx((2 / (32 * 9)) ** 0.5, rel=0.1)  # fan out
-    linear = network.classifier[1]
-    assert linear.weight.std().item() == pytest.approx(0.01, rel=0.05)
-    assert not linear.bias.any()
+    assert tensors["classifier.1.weight"].std().item() == pytest.approx(0.01, rel=0.05)
+    assert not tensors["classifier.1.bias"].any()
 
 
 @pytest.mark.parametrize("size", [225, 513])
@@ -146,8 +146,10 @@ def test_features_have_the_channels_and_strides_of_their_taps(output_stride: int
 def test_the_expanded_tap_is_the_576_channels_inside_block_13() -> None:
     network = MobileNetV2().eval()
     x = pictures(64, 64)
-    inside: list[Tensor] = []
-    network.features[14].conv[0].register_forward_hook(lambda module, args, output: inside.append(output))
+    inside: list[Any] = []
+    network.get_submodule("features.14.conv.0").register_forward_hook(
+        lambda module, args, output: inside.append(output)
+    )
     found = network.features_dict(x)["s16.expanded"]
     assert found.shape == (2, 576, 4, 4)
     assert torch.equal(found, inside[0])
@@ -170,7 +172,8 @@ def test_ablations_change_the_function_and_keep_the_tensors() -> None:
     torch.manual_seed(0)
     x = pictures(64, 64)
     plain = MobileNetV2(width_mult=0.35).eval()
-    for fields in ({"shortcut": "none"}, {"shortcut": "expansion"}, {"bottleneck": "relu6"}):
+    ablations: list[dict[str, Any]] = [{"shortcut": "none"}, {"shortcut": "expansion"}, {"bottleneck": "relu6"}]
+    for fields in ablations:
         other = MobileNetV2(width_mult=0.35, **fields).eval()
         other.load_state_dict(plain.state_dict(), strict=True)
         assert not torch.allclose(other(x), plain(x)), fields

@@ -17,6 +17,7 @@ from mobilenetv2.model_file import ModelFile, ModelInfo, network_input
 from mobilenetv2.spec import Activation, BlockSpec, ConvSpec
 
 Array = npt.NDArray[np.floating]
+Place = tuple[int | None, bool]  # a block's index or None for the last map; its expanded tensor or its output
 
 
 def convolve(images_BHWC: Array, weight: Array, conv: ConvSpec) -> Array:
@@ -74,10 +75,10 @@ class ReferenceBackend:
 
     name = "reference"
 
-    def __init__(self, model: ModelFile, *, dtype: npt.DTypeLike = np.float32) -> None:
+    def __init__(self, model: ModelFile, *, dtype: type[np.float32] | type[np.float64] = np.float32) -> None:
         self.info: ModelInfo = model.info
-        self._dtype = np.dtype(dtype)
-        self._tensors = {name: value.astype(self._dtype) for name, value in model.tensors.items()}
+        self._dtype = dtype
+        self._tensors: dict[str, Array] = {name: value.astype(dtype) for name, value in model.tensors.items()}
 
     def run(self, images_BHWC: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
         """{"logits": float32 [B, L]} for uint8 pixels (normalised here), or float32 that is already normalised.
@@ -96,8 +97,8 @@ class ReferenceBackend:
         at = {(tap.block, tap.expanded): tap.name for tap in spec.taps(self.info.spec.backbone).values()}
         return {at[place]: features for place, features in self._walk(images_BHWC) if place in at}
 
-    def _walk(self, images_BHWC: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> Iterator[tuple[object, Array]]:
-        """Each tensor that a tap may name, with its place (block index or None for the last, expanded or not)."""
+    def _walk(self, images_BHWC: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> Iterator[tuple[Place, Array]]:
+        """Each tensor that a tap may name, with its place."""
         net = self.info.spec.backbone
         x: Array = network_input(images_BHWC, self.info).astype(self._dtype)
         x = self._convolution(x, spec.stem(net))

@@ -154,11 +154,12 @@ class MobileNetV2(nn.Module):
         norm = norm_layer or (lambda channels: nn.BatchNorm2d(channels, eps=net.bn_eps))
         self.spec = network
         self.last_channel = spec.last(net).out_channels
-        layers: list[nn.Module] = [nn.Sequential(*_conv_norm_activation(spec.stem(net), norm))]
-        for row in spec.blocks(net):
-            layers.append(InvertedResidual.from_spec(row, norm) if block is None else _foreign(block, row, norm))
-        layers.append(nn.Sequential(*_conv_norm_activation(spec.last(net), norm)))
-        self.features = nn.Sequential(*layers)
+        self.features = nn.Sequential(
+            nn.Sequential(*_conv_norm_activation(spec.stem(net), norm)),
+            *(InvertedResidual.from_spec(row, norm) if block is None else _foreign(block, row, norm)
+              for row in spec.blocks(net)),
+            nn.Sequential(*_conv_norm_activation(spec.last(net), norm)),
+        )  # fmt: skip
         layer = spec.linear(network)
         self.classifier = nn.Sequential(
             nn.Dropout(p=network.head.dropout), nn.Linear(layer.in_features, layer.out_features)
