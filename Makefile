@@ -20,7 +20,7 @@ format: .venv/.dev
 	$(BIN)/ruff format .
 
 docs: .venv/.dev              ## the generated pages: docs/cli.md
-	$(BIN)/python -m mobilenetv2.cli > docs/cli.md
+	$(BIN)/python -m typer mobilenetv2.cli utils docs --name mobilenetv2 --output docs/cli.md
 
 bench: .venv/.dev             ## timings, written to bench/results
 	$(BIN)/python bench/startup.py

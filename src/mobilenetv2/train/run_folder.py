@@ -1,0 +1,183 @@
+"""What a run leaves on disk: its settings, its metrics, the model file, and the checkpoint to go on from."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import datetime
+import io
+import json
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from mobilenetv2 import __version__, files, model_file
+from mobilenetv2.errors import UsageError
+from mobilenetv2.model_file import ModelFile, ModelInfo
+from mobilenetv2.train import recipes
+from mobilenetv2.train.classification import Classifier
+from mobilenetv2.train.pictures import TrainingData
+from mobilenetv2.train.recipes import Recipe
+
+COLUMNS: tuple[str, ...] = (
+    "epoch", "learning_rate", "train_loss", "val_loss", "val_accuracy", "pictures_per_second", "seconds",
+)  # fmt: skip
+Row = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Where the files of a run are.
+
+    `model` holds the epoch that the recipe keeps, `last` everything needed to go on after the last whole epoch,
+    `metrics` a line per epoch, and `settings` the recipe, the data's fingerprint and the classes.
+    """
+
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def last(self) -> Path:
+        return self.path / "last.ckpt"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def settings(self) -> Path:
+        return self.path / "run.json"
+
+    def check_empty(self) -> None:
+        """Raise `UsageError` unless a new run may write here."""
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"{self.path} is a file: name a folder for the run")
+        if self.path.is_dir() and any(self.path.iterdir()):
+            resume = ", or go on with the run in it (--resume)" if self.last.exists() else ""
+            raise UsageError(f"{self.path} is not empty: choose another folder for the run{resume}")
+
+    def remove(self) -> None:
+        """Remove the run's files, and the folder where nothing else is in it."""
+        for file in (self.model, self.last, self.metrics, self.settings):
+            file.unlink(missing_ok=True)
+        if self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()
+
+    def write_settings(self, recipe: Recipe, data: TrainingData, *, finished: bool = False) -> None:
+        settings = {
+            "recipe": dataclasses.asdict(recipe),
+            "classes": list(data.names),
+            "fingerprint": data.fingerprint,
+            "notes": list(data.notes),
+            "versions": versions(),
+            "finished": finished,
+        }
+        files.write_text(self.settings, json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
+
+    def recipe_to_resume(self, recipe: Recipe | None) -> Recipe:
+        """The recipe of the run that is to go on; `recipe` must be the same, or None.
+
+        Raises `UsageError` where there is no run, it is finished, or it began with another recipe.
+        """
+        if not self.last.exists() or not self.settings.exists():
+            raise UsageError(f"{self.path} holds no run that could go on: start one without --resume")
+        settings = self._read_settings()
+        if settings["finished"]:
+            raise UsageError(f"the run in {self.path} is finished: train on from its model with --init {self.model}")
+        own = recipes.from_json(settings["recipe"])
+        if recipe is not None and (different := recipes.differences(own, recipe)):
+            shown = ", ".join(f"{name}={getattr(own, name)}" for name in different)
+            raise UsageError(f"the run in {self.path} began with {shown}: resume it with the same recipe")
+        return own
+
+    def check_data(self, data: TrainingData) -> None:
+        """Raise `UsageError` unless `data` is what the run began with."""
+        settings = self._read_settings()
+        if settings["fingerprint"] != data.fingerprint:
+            raise UsageError(f"the run in {self.path} began with other pictures: start a new run for these")
+
+    def rows(self) -> list[dict[str, float]]:
+        """The metrics so far, a dict per epoch."""
+        text = files.read_bytes(self.metrics).decode() if self.metrics.exists() else ""
+        return [
+            {name: float(value) for name, value in row.items() if value} for row in csv.DictReader(io.StringIO(text))
+        ]
+
+    def write_rows(self, rows: list[Row]) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
+        files.write_text(self.metrics, text.getvalue())
+
+    def _read_settings(self) -> dict[str, Any]:
+        try:
+            return json.loads(files.read_bytes(self.settings))
+        except ValueError:
+            raise UsageError(f"{self.settings} is damaged: the run cannot go on") from None
+
+
+class Saver(Callback):
+    """After each epoch: a line of metrics, the model file where this epoch is to be kept, the checkpoint.
+
+    `info` describes the model file, save for what the epoch adds. `said(row)` is called with each new line.
+    """
+
+    def __init__(self, folder: RunFolder, info: ModelInfo, recipe: Recipe, *, said: Callable[[Row], None]) -> None:
+        self.folder = folder
+        self.info = info
+        self.recipe = recipe
+        self.rows: list[Row] = [*folder.rows()]
+        self._said = said
+
+    @property
+    def kept(self) -> Row | None:
+        """The epoch that the model file holds: the last, or the best (of equals the later)."""
+        if not self.rows:
+            return None
+        if self.recipe.keep == "last" or "val_accuracy" not in self.rows[-1]:
+            return self.rows[-1]
+        return max(self.rows, key=lambda row: (row["val_accuracy"], row["epoch"]))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # a run killed between its two files has a line more than the checkpoint knows of
+        self.rows = [row for row in self.rows if row["epoch"] <= trainer.current_epoch]
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, Classifier)
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            **pl_module.scores(),
+            "pictures_per_second": pl_module.pictures / max(pl_module.training_seconds, 1e-9),
+            "seconds": pl_module.elapsed(),
+        }
+        self.rows.append(row)
+        if self.kept is row:
+            scores = {name: round(row[name], 6) for name in ("val_accuracy", "val_loss", "train_loss") if name in row}
+            provenance = {
+                **self.info.provenance,
+                "epoch": row["epoch"],
+                "scores": scores,
+                "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            }
+            info = dataclasses.replace(self.info, provenance=provenance)
+            model_file.write(self.folder.model, ModelFile(info, pl_module.tensors()))
+        self.folder.write_rows(self.rows)
+        with files.writing(self.folder.last) as temporary:
+            trainer.save_checkpoint(temporary)
+        self._said(row)
+
+
+def versions() -> dict[str, str]:
+    """The versions that a run's numbers depend on."""
+    found = {name: version(name) for name in ("torch", "torchvision", "lightning", "numpy", "pillow")}
+    return {"mobilenetv2": __version__, "python": platform.python_version(), **found}

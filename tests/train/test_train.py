@@ -1,0 +1,409 @@
+"""Training: recipes, what is learned from, and runs that begin, end, stop and go on."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from mobilenetv2 import model_file
+from mobilenetv2.data.classification import Sample, open_classification
+from mobilenetv2.errors import DatasetError, TrainingError, UsageError
+from mobilenetv2.evaluate import evaluate
+from mobilenetv2.image import load as load_picture
+from mobilenetv2.image import recipe as preprocessing
+from mobilenetv2.model_file import ModelFile
+from mobilenetv2.predictor import load
+from mobilenetv2.train import RECIPES, Recipe, TrainingRun, find, fit, recipes, with_settings
+from mobilenetv2.train.batches import training_batches, validation_batches
+from mobilenetv2.train.classification import Classifier
+from mobilenetv2.train.pictures import Pictures, open_training_data
+
+SIZE = 32
+TINY = dataclasses.replace(
+    find("basic"), epochs=3, batch_size=20, optimiser="sgd", learning_rate=0.02, weight_decay=1e-4, width_mult=0.35,
+    size=SIZE, crop_scale=0.8, colour=0.0, dropout=0.0, label_smoothing=0.0, warmup=0.0, batch_norm_momentum=0.5,
+)  # fmt: skip
+
+TrainTiny = Callable[..., TrainingRun]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def write_pictures(folder: Path, classes: dict[str, int], seed: int = 0) -> Path:
+    """Noise around one colour per class: seen at a glance."""
+    rng = np.random.default_rng(seed)
+    for number, (name, count) in enumerate(classes.items()):
+        colour = np.eye(3)[number % 3] * 120 + 60
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            pixels = np.clip(rng.normal(colour, 40, (SIZE, SIZE, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i:03}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes in train and val folders."""
+    folder = tmp_path_factory.mktemp("colours")
+    write_pictures(folder / "train", {"blue": 20, "red": 20})
+    write_pictures(folder / "val", {"blue": 6, "red": 6}, seed=1)
+    return folder
+
+
+@pytest.fixture
+def train(colours: Path, tmp_path: Path) -> TrainTiny:
+    """A short run on the colours: `train(name of its folder, fit's arguments, recipe's fields)`."""
+
+    def run(name: str = "run", *, recipe: dict[str, Any] | None = None, **arguments: Any) -> TrainingRun:
+        chosen = dataclasses.replace(TINY, **(recipe or {}))
+        return fit(colours, tmp_path / name, recipe=chosen, progress=False, accelerator="cpu", **arguments)
+
+    return run
+
+
+def tensors_of(run: TrainingRun) -> dict[str, np.ndarray]:
+    return dict(model_file.read(run.model).tensors)
+
+
+def assert_same(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> None:
+    assert left.keys() == right.keys()
+    different = [name for name in left if not np.array_equal(left[name], right[name])]
+    assert different == []
+
+
+# ---- recipes
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_named_recipes_are_in_range_and_survive_json(name: str) -> None:
+    recipe = recipes.check(find(name))
+    assert recipes.from_json(dataclasses.asdict(recipe)) == recipe
+
+
+def test_settings_change_fields_by_their_type() -> None:
+    recipe = with_settings(
+        find("basic"),
+        [
+            "learning_rate=0.01",
+            "epochs=7",
+            "max_minutes=2",
+            "size=none",
+            "optimiser=sgd",
+            "epochs=8",
+            "zero_gamma=True",
+        ],
+    )
+    assert recipe == dataclasses.replace(
+        find("basic"), learning_rate=0.01, epochs=8, max_minutes=2.0, size=None, optimiser="sgd", zero_gamma=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("learning_rat=0.1", "unknown recipe field 'learning_rat': did you mean 'learning_rate'?"),
+        ("learning_rate=fast", "learning_rate must be a number, got 'fast'"),
+        ("learning_rate=nan", "learning_rate must be a number, got 'nan'"),
+        ("epochs=1.5", "epochs must be a whole number, got '1.5'"),
+        ("size=big", "size must be a whole number or none, got 'big'"),
+        ("epochs=none", "epochs must be a whole number, got 'none'"),
+        ("zero_gamma=1", "zero_gamma must be true or false, got '1'"),
+        ("epochs=0", "epochs must be 1 to 100000, got 0"),
+        ("optimiser=adam", "unknown optimiser 'adam': did you mean 'adamw'?"),
+        ("small_until=0.5", "small_until needs small_size"),
+        ("name=mine", "unknown recipe field 'name'"),
+        ("epochs", "a setting is written name=value, got 'epochs'"),
+    ],
+)
+def test_wrong_settings_are_refused_with_the_way_out(setting: str, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        with_settings(find("basic"), [setting])
+    assert message in str(error.value)
+
+
+def test_an_unknown_recipe_suggests_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean 'basic'"):
+        find("basik")
+
+
+@given(progress=st.floats(0, 1), warmup=st.floats(0, 1), schedule=st.sampled_from(["cosine", "constant"]))
+def test_the_learning_rate_stays_between_0_and_its_peak(progress: float, warmup: float, schedule: Any) -> None:
+    recipe = Recipe("any", learning_rate=0.1, warmup=warmup, schedule=schedule)
+    assert 0 <= recipes.learning_rate(recipe, progress) <= 0.1
+
+
+def test_the_cosine_schedule_rises_then_falls_to_zero() -> None:
+    recipe = Recipe("any", learning_rate=0.1, warmup=0.2)
+    rates = [recipes.learning_rate(recipe, progress) for progress in (0, 0.1, 0.2, 0.6, 1)]
+    assert rates == pytest.approx([0, 0.05, 0.1, 0.05, 0])
+
+
+# ---- what is learned from
+
+
+def test_without_a_val_split_a_tenth_of_each_class_is_held_out(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "set", {"a": 40, "b": 20, "c": 3, "d": 1})
+    data = open_training_data(folder, seed=0)
+    assert Counter(data.names[sample.label] for sample in data.val.samples) == {"a": 4, "b": 2, "c": 1}
+    assert len(data.train) + len(data.val) == 64
+    assert not {s.path for s in data.train.samples} & {s.path for s in data.val.samples}
+    assert any("held out" in note for note in data.notes)
+    again, other = (open_training_data(folder, seed=seed) for seed in (0, 1))
+    assert again.fingerprint == data.fingerprint
+    assert {s.path for s in other.val.samples} != {s.path for s in data.val.samples}
+
+
+def test_unreadable_pictures_are_left_out_and_named(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "set", {"a": 5, "b": 5})
+    (folder / "a" / "notes.jpg").write_text("not a picture")
+    (folder / "empty").mkdir()
+    data = open_training_data(folder, seed=0)
+    assert len(data.train) + len(data.val) == 10
+    assert any("notes.jpg" in note for note in data.notes)
+    assert any("folder empty has no pictures" in note for note in data.notes)
+
+
+@pytest.mark.parametrize(
+    ("classes", "broken", "message"), [({"a": 4}, None, "one class"), ({"a": 4}, "b", "class 'b'")]
+)
+def test_data_that_cannot_be_learned_from_is_refused(
+    tmp_path: Path, classes: dict[str, int], broken: str | None, message: str
+) -> None:
+    folder = write_pictures(tmp_path / "set", classes)
+    if broken:
+        (folder / broken).mkdir()
+        (folder / broken / "x.jpg").write_text("not a picture")
+    with pytest.raises(DatasetError, match=message):
+        open_training_data(folder, seed=0)
+
+
+@given(count=st.integers(2, 70), batch=st.integers(2, 40), epoch=st.integers(0, 3))
+def test_an_epoch_has_every_picture_once_and_no_batch_of_one(count: int, batch: int, epoch: int) -> None:
+    pixels = tuple(np.zeros((8, 8, 3), np.uint8) for _ in range(count))
+    pictures = Pictures(tuple(Sample(Path(str(i)), i) for i in range(count)), pixels)
+    plain = dataclasses.replace(TINY, batch_size=batch, crop_scale=1.0, flip=0.0, colour=0.0)
+    batches = training_batches(pictures, plain, 8)
+    batches.set_epoch(epoch)
+    labels = [labels_B for _, labels_B in batches]
+    assert len(labels) == len(batches)
+    assert sorted(torch.cat(labels).tolist()) == list(range(count))
+    assert min(map(len, labels)) >= 2
+    assert max(map(len, labels)) <= max(batch, 3)  # three pictures in batches of two are one batch
+
+
+def test_augmentation_is_the_same_from_memory_and_from_workers(colours: Path) -> None:
+    decoded, on_disk = (open_training_data(colours, seed=0, cache_bytes=limit).train for limit in (1 << 30, 0))
+    assert decoded.pixels is not None
+    assert on_disk.pixels is None
+    first, second = (training_batches(pictures, TINY, SIZE) for pictures in (decoded, on_disk))
+    for (images, labels), (other_images, other_labels) in zip(first, second, strict=True):
+        assert torch.equal(images, other_images)
+        assert torch.equal(labels, other_labels)
+
+
+def test_each_epoch_sees_the_pictures_otherwise(colours: Path) -> None:
+    batches = training_batches(open_training_data(colours, seed=0).train, TINY, SIZE)
+    first = next(iter(batches))[0]
+    batches.set_epoch(1)
+    assert not torch.equal(first, next(iter(batches))[0])
+
+
+def test_validation_sees_what_the_predictor_sees(colours: Path) -> None:
+    pictures = open_training_data(colours, seed=0).val
+    wanted = preprocessing("torchvision-v2", SIZE)
+    images = torch.cat([images for images, _ in validation_batches(pictures, wanted)])
+    for image_CHW, sample in zip(images, pictures.samples, strict=True):
+        assert np.array_equal(image_CHW.permute(1, 2, 0).numpy(), load_picture(sample.path, wanted)[0])
+
+
+# ---- runs
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"ema": 0.5, "optimiser": "adamw", "learning_rate": 3e-3, "keep": "last"}], ids=["plain", "average"]
+)
+def test_a_run_learns_and_its_model_file_is_what_was_measured(
+    train: TrainTiny, colours: Path, changes: dict[str, Any]
+) -> None:
+    run = train(recipe={"epochs": 6, **changes})
+    predictor = load(run.model, backend="reference")
+    held_out = open_classification(colours, classes=predictor.info, split="val")
+    assert run.val_accuracy == evaluate(predictor, held_out).top1
+    assert predictor.info.labels == ("blue", "red")
+    assert predictor.info.provenance["scores"]["val_accuracy"] == pytest.approx(run.val_accuracy)
+    lines = (run.model.parent / "metrics.csv").read_text().splitlines()
+    losses = [float(dict(zip(lines[0].split(","), line.split(","), strict=True))["train_loss"]) for line in lines[1:]]
+    assert len(losses) == 6
+    assert losses[-1] < 0.8 * losses[0]
+    assert run.pictures_per_second > 0
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_others(train: TrainTiny) -> None:
+    short = {"epochs": 1}
+    first = tensors_of(train("first", recipe=short))
+    assert_same(first, tensors_of(train("second", recipe=short)))
+    other = tensors_of(train("third", recipe={**short, "seed": 1}))
+    assert not np.array_equal(first["features.0.0.weight"], other["features.0.0.weight"])
+
+
+def test_a_stopped_run_keeps_its_last_epoch_and_goes_on_as_if_it_had_not_stopped(
+    train: TrainTiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"keep": "last", "ema": 0.5}
+    whole = train("whole", recipe=changes)
+
+    step = Classifier.training_step
+
+    def step_with_ctrl_c(self: Classifier, *arguments: Any) -> Any:
+        if self.global_step == 3:  # two steps are an epoch
+            signal.raise_signal(signal.SIGINT)
+        return step(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Classifier, "training_step", step_with_ctrl_c)
+        stopped = train("stopped", recipe=changes)
+    assert stopped.stopped
+    assert stopped.kept_epoch == 1
+    assert "--resume" in stopped.text()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    resumed = train("stopped", recipe=changes, resume=True)
+    assert not resumed.stopped
+    assert resumed.epochs == whole.epochs == TINY.epochs
+    assert_same(tensors_of(resumed), tensors_of(whole))
+    with pytest.raises(UsageError, match="is finished"):
+        train("stopped", recipe=changes, resume=True)
+
+
+def test_ctrl_c_before_the_first_epoch_leaves_nothing(
+    train: TrainTiny, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    step = Classifier.training_step
+
+    def step_with_ctrl_c(self: Classifier, *arguments: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Classifier, "training_step", step_with_ctrl_c)
+    with pytest.raises(TrainingError, match="before the end of the first epoch"):
+        train()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_something_in_it_is_not_overwritten(train: TrainTiny, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("precious")
+    with pytest.raises(UsageError, match="is not empty"):
+        train()
+    with pytest.raises(UsageError, match="holds no run"):
+        train(resume=True)
+    run = train(recipe={"epochs": 1}, overwrite=True)
+    assert run.model.exists()
+    assert (tmp_path / "run" / "thesis.txt").read_text() == "precious"
+
+
+def test_a_run_is_resumed_by_its_own_recipe_only(train: TrainTiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Classifier.training_step
+
+    def step_with_ctrl_c(self: Classifier, *arguments: Any) -> Any:
+        if self.global_step == 2:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Classifier, "training_step", step_with_ctrl_c)
+    assert train().stopped
+    with pytest.raises(UsageError, match=r"began with learning_rate=0\.02"):
+        train(recipe={"learning_rate": 0.1}, resume=True)
+
+
+def test_the_time_limit_ends_a_run(train: TrainTiny) -> None:
+    run = train(recipe={"epochs": 10_000, "max_minutes": 0.005})
+    assert run.epochs < 10_000
+    assert run.val_accuracy is not None
+
+
+def test_a_loss_that_is_no_number_ends_the_run_in_one_line(
+    train: TrainTiny, random_model: Callable[..., ModelFile], tmp_path: Path
+) -> None:
+    start = random_model(size=SIZE, outputs=2, width_mult=0.35)
+    broken = {**start.tensors, "classifier.1.bias": np.full(2, np.nan, np.float32)}
+    with pytest.raises(TrainingError) as error:
+        train(init=ModelFile(start.info, broken))
+    assert "nan in epoch 1, step 1" in str(error.value)
+    assert "learning_rate=" in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+STILL = {"learning_rate": 1e-12, "epochs": 1, "weight_decay": 0.0, "batch_norm_momentum": 1e-6, "dropout": 0.0}
+
+
+def test_starting_weights_keep_their_last_layer_for_the_same_classes(
+    train: TrainTiny, random_model: Callable[..., ModelFile]
+) -> None:
+    start = random_model(size=SIZE, outputs=2, width_mult=0.35, labels=("blue", "red"), padding="same")
+    run = train(init=start, recipe=STILL)
+    found = model_file.read(run.model)
+    assert found.info.spec.backbone == start.info.spec.backbone
+    assert found.info.preprocessing == start.info.preprocessing
+    for name in ("features.0.0.weight", "classifier.1.weight"):
+        assert found.tensors[name] == pytest.approx(start.tensors[name], abs=1e-6)
+
+
+@pytest.mark.parametrize("labels", [("cat", "dog"), ("a", "b", "c")])
+def test_starting_weights_get_a_new_last_layer_for_other_classes(
+    train: TrainTiny, random_model: Callable[..., ModelFile], labels: tuple[str, ...]
+) -> None:
+    start = random_model(size=SIZE, outputs=len(labels), width_mult=0.35, labels=labels)
+    run = train(init=start, recipe=STILL)
+    found = tensors_of(run)
+    assert any("new last layer for 2 classes" in note for note in run.notes)
+    assert found["features.0.0.weight"] == pytest.approx(start.tensors["features.0.0.weight"], abs=1e-6)
+    assert found["classifier.1.weight"].shape == (2, 1280)
+    assert np.abs(found["classifier.1.weight"] - start.tensors["classifier.1.weight"][:2]).max() > 1e-3
+
+
+def test_starting_weights_of_another_width_are_refused(
+    train: TrainTiny, random_model: Callable[..., ModelFile]
+) -> None:
+    with pytest.raises(UsageError, match="width_mult"):
+        train(init=random_model(size=SIZE, outputs=2, width_mult=0.5))
+
+
+def test_folded_batch_norm_stays_folded(train: TrainTiny, random_model: Callable[..., ModelFile]) -> None:
+    start = random_model(size=SIZE, outputs=2, width_mult=0.35)
+    variance = np.float32(1 - start.info.spec.backbone.bn_eps)
+    identity = {"running_mean": 0.0, "running_var": variance, "weight": 1.0}
+    tensors = {
+        name: np.full_like(value, identity[name.rpartition(".")[2]])
+        if value.ndim == 1 and name.rpartition(".")[2] in identity
+        else value
+        for name, value in start.tensors.items()
+    }
+    run = train(init=ModelFile(dataclasses.replace(start.info, batch_norm="folded"), tensors), recipe={"epochs": 1})
+    found = model_file.read(run.model)
+    assert found.info.batch_norm == "folded"
+    for name, value in tensors.items():
+        if value.ndim == 1 and name.rpartition(".")[2] in identity:
+            assert np.array_equal(found.tensors[name], value), name
+    assert not np.array_equal(found.tensors["features.0.1.bias"], tensors["features.0.1.bias"])
+
+
+def test_two_pictures_are_enough_to_train_and_too_few_to_measure(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "set", {"a": 1, "b": 1})
+    run = fit(folder, tmp_path / "run", recipe=TINY, progress=False, accelerator="cpu")
+    assert run.val_accuracy is None
+    assert model_file.read(run.model).info.labels == ("a", "b")
