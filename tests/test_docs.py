@@ -20,7 +20,7 @@ WITH_COMMANDS = [page for page in PAGES if re.search(r"^```(sh|python)$", page.r
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the pages' commands name: weights.pth, model.safetensors, photo.jpg, pictures/, labelled.csv."""
+    """A folder with what the pages name: weights.pth, photo.jpg, pictures/, labelled.csv."""
     import matplotlib
 
     from mobilenetv2.nn import mobilenet_v2

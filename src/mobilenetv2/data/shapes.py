@@ -38,7 +38,7 @@ _MARKER = "generated_shapes.json"
 _VERSION = 1  # counts up when the same arguments give other pictures: older sets are not reused then
 
 _SUPERSAMPLING = 4  # outlines are drawn this much larger and averaged down
-_CONTRAST = 0.5  # least distance in RGB (0..1 each) between any colour of an object and of its background
+_CONTRAST = 0.7  # least distance in RGB (0..1 each) between any colour of an object and of its background
 # The circle around an object: least and largest radius by the number of objects, in units of S.
 _RADII = {1: (0.30, 0.47), 2: (0.17, 0.28), 3: (0.15, 0.25), 4: (0.14, 0.22), 5: (0.13, 0.20)}
 _CLOSENESS = 0.92  # centres are at least this share of the radii's sum apart: below 1, objects may touch
@@ -203,7 +203,7 @@ def _colours(rng: np.random.Generator, others: list[list[float]]) -> list[list[f
     """Two related colours, RGB in 0..1, that each stand out from every one of `others`."""
     while True:
         first = rng.random(3)
-        second = np.clip(first + rng.uniform(-0.25, 0.25, size=3), 0, 1)
+        second = np.clip(first + rng.uniform(-0.15, 0.15, size=3), 0, 1)
         pair = [first.tolist(), second.tolist()]
         if all(math.dist(colour, other) >= _CONTRAST for colour in pair for other in others):
             return pair

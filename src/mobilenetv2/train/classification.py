@@ -131,9 +131,9 @@ class Classifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, labels_B = batch
         images_BCHW = self._normalised(images)
-        small = self.recipe.small_size
-        if small is not None and self.progress < self.recipe.small_until and small < images_BCHW.shape[-1]:
-            images_BCHW = F.interpolate(images_BCHW, (small, small), mode="bilinear", antialias=True)
+        size = recipes.picture_size(self.recipe, self.progress, full=images_BCHW.shape[-1])
+        if size < images_BCHW.shape[-1]:
+            images_BCHW = F.interpolate(images_BCHW, (size, size), mode="bilinear", antialias=True)
         logits_BL = self.network(images_BCHW)
         loss = F.cross_entropy(logits_BL, labels_B, label_smoothing=self.recipe.label_smoothing)
         if not math.isfinite(loss.item()):

@@ -38,7 +38,8 @@ class Recipe:
     Augmentation: a random part of at least `crop_scale` of the picture's area is resized to the input (1: the whole
     picture, its centre where it is not square), mirrored with probability `flip`, turned upside down with
     probability `vertical_flip`, and brightness, contrast and saturation change by up to `colour` either way (0: not).
-    Until progress `small_until` batches are reduced to `small_size` pixels: earlier steps are then cheaper.
+    Until progress `small_until` batches are reduced to fewer pixels, from `small_size` at the start up to the
+    input's own size in steps of 16: earlier steps are then cheaper, and each change of scale is small.
 
     `width_mult` and `size` (pixels, square) of None mean those of the starting weights, or 1.0 and 224 without.
     `keep` is which epoch's weights become the model file: the best on validation pictures, or the last.
@@ -79,9 +80,9 @@ RECIPES: dict[str, Recipe] = {
         Recipe("basic"),
         # Generated shapes in 90 s on two cores: what they look like from any side is the same shape.
         Recipe(
-            "demo", epochs=10, max_minutes=1.5, batch_size=16, learning_rate=6e-3, head_scale=0.1, dropout=0.0,
-            initial_std=0.09, zero_gamma=True, crop_scale=1.0, vertical_flip=0.5, colour=0.0, small_size=64,
-            small_until=0.7, width_mult=0.35, size=96, keep="last",
+            "demo", epochs=10, max_minutes=1.5, batch_size=32, learning_rate=6e-3, head_scale=0.1, dropout=0.0,
+            initial_std=0.09, zero_gamma=True, crop_scale=1.0, vertical_flip=0.5, colour=0.0, small_size=48,
+            small_until=0.85, width_mult=0.35, size=96, keep="last",
         ),
     )
 }  # fmt: skip
@@ -182,6 +183,14 @@ def learning_rate(recipe: Recipe, progress: float) -> float:
         return recipe.learning_rate
     rest = (progress - recipe.warmup) / max(1 - recipe.warmup, 1e-9)
     return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * min(rest, 1.0)))
+
+
+def picture_size(recipe: Recipe, progress: float, *, full: int) -> int:
+    """The side in pixels of the batches at `progress`, 0..1; `full` is the network's input size."""
+    small = recipe.small_size
+    if small is None or small >= full or progress >= recipe.small_until:
+        return full
+    return min(full, small + 16 * int((full - small) / 16 * progress / recipe.small_until))
 
 
 def _parse(name: str, text: str, wanted: Any) -> Any:
