@@ -1,0 +1,78 @@
+"""How long the command line takes to answer, and how large the package is: a report in bench/results.
+
+    python bench/startup.py
+
+Medians of whole processes, so the interpreter's own start is in each figure.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROUNDS = 9
+COMMANDS = {
+    "python -c pass": ["-c", "pass"],
+    "import mobilenetv2": ["-c", "import mobilenetv2"],
+    "import numpy": ["-c", "import numpy"],
+    "mobilenetv2 --help": ["-m", "mobilenetv2.cli", "--help"],
+    "mobilenetv2 models": ["-m", "mobilenetv2.cli", "models"],
+    "mobilenetv2.load (imports alone)": ["-c", "import mobilenetv2; mobilenetv2.load"],
+}
+
+
+def main() -> None:
+    seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    for _ in range(ROUNDS):  # interleaved: a busy moment hits all alike
+        for name, arguments in COMMANDS.items():
+            start = time.perf_counter()
+            subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+            seconds[name].append(time.perf_counter() - start)
+    cpu = cpu_name()
+    rows = [
+        f"| `{name}` | {statistics.median(values):.3f} | {min(values):.3f} | {max(values):.3f} |"
+        for name, values in seconds.items()
+    ]
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("mobilenetv2", "numpy", "typer"))
+    today = datetime.date.today()
+    machine = f"{cpu}, {os.cpu_count()} CPUs, {platform.system()}"
+    report = "\n".join(
+        [
+            "# Start-up",
+            "",
+            f"{machine}, Python {platform.python_version()}, {versions}, {today}.",
+            f"`python bench/startup.py`: seconds of whole processes, {ROUNDS} interleaved rounds.",
+            "",
+            "| command | median | least | most |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+    slug = re.sub(r"[^a-z0-9]+", "-", cpu.lower()).strip("-")
+    path = Path(__file__).parent / "results" / f"startup_{slug}_{today:%Y%m}.md"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(report)
+    print(report)
+    print(f"written to {path}", file=sys.stderr)
+
+
+def cpu_name() -> str:
+    """The processor's name as the system tells it."""
+    try:
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()
