@@ -35,8 +35,7 @@ class Preprocessing:
     `interpolation`: "pil-*" widens its filter when it makes a picture smaller and ends in uint8. "tf1-bilinear"
     and "tf2-bilinear" read four pixels whatever the scale and end in float32: tf1 takes the source at
     i * scale, tf2 at (i + 0.5) * scale - 0.5.
-    `crop_offset`: half of an odd margin is rounded to even ("round", torchvision) or down ("floor", TensorFlow
-    and transformers).
+    `crop_offset`: half of an odd margin is rounded to even ("round", torchvision) or down ("floor", the others).
     `mean` and `std` have one number per input channel; one makes the picture grey, and other counts than 1 and
     3 are for arrays only. `recipe` is the name it came from, or "custom".
     """
@@ -60,7 +59,6 @@ class Preprocessing:
 
 _IMAGENET: dict[str, Any] = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 _HALF: dict[str, Any] = {"mean": (127.5,) * 3, "std": (127.5,) * 3}  # x / 127.5 - 1
-# nothing is left to crop after a stretch; without it (`override`) TensorFlow's rule of cropping holds
 _STRETCH: dict[str, Any] = {
     "resize": "stretch", "resize_to": None, "central_fraction": 0.875, "crop_offset": "floor", **_HALF,
 }  # fmt: skip
