@@ -120,8 +120,14 @@ def test_drawings_get_names_of_their_own(run: Run, model: Path, photo: Path, tmp
     twin.write_bytes(photo.read_bytes())
     result = run("predict", model, photo, twin, "--draw", tmp_path / "drawn")
     assert result.code == 0
-    assert sorted(p.name for p in (tmp_path / "drawn").iterdir()) == ["a photo-2.png", "a photo.png"]
-    assert image.read(tmp_path / "drawn" / "a photo.png").shape[1] >= 480
+    assert sorted(p.name for p in (tmp_path / "drawn").iterdir()) == ["a photo-2.answers.png", "a photo.answers.png"]
+    assert image.read(tmp_path / "drawn" / "a photo.answers.png").shape[1] >= 480
+
+
+def test_drawing_beside_the_photos_leaves_them_alone(run: Run, model: Path, photo: Path) -> None:
+    before = photo.read_bytes()
+    assert run("predict", model, photo, "--draw", photo.parent).code == 0
+    assert photo.read_bytes() == before
 
 
 def test_resize_and_crop_override_the_models_recipe(run: Run, model: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ What a verb needs is imported inside it, so that `mobilenetv2 --help` answers at
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -41,7 +42,7 @@ class Background(StrEnum):
 Model = Annotated[str, typer.Argument(help="A model file, or a name from `mobilenetv2 models`.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout, for machines.")]
 Backend = Annotated[str, typer.Option(help="What runs the network: reference (NumPy), engine (compiled) or torch.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads of the engine or of torch.")]
+Threads = Annotated[int | None, typer.Option(min=1, max=256, help="Threads of the engine or of torch.")]
 Resize = Annotated[str | None, typer.Option(help="Shortest side in pixels before the crop, or none.")]
 Crop = Annotated[int | None, typer.Option(min=1, help="The network's input: the centre square of this many pixels.")]
 
@@ -217,7 +218,9 @@ def models(as_json: Json = False) -> None:
 
 @app.command()
 def train(
-    dataset: Annotated[Path, typer.Argument(help="A folder with a folder of pictures for each class.")],
+    dataset: Annotated[
+        Path, typer.Argument(help="A folder with a folder of pictures per class; demo leaves one in demo/pictures.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder of the run: model, metrics, checkpoints.")],
     task: Annotated[str, typer.Option(help="classification")] = "classification",
     recipe: Annotated[
@@ -264,6 +267,9 @@ def main() -> None:
     # (width 0.35, 64 px, batch 32, 2 cores of a Xeon 2.8 GHz, torch 2.15, 11.2026): default 317 / 2, 10,000
     # spins 252 / 76, none 160 / 154.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    for stream in (sys.stdout, sys.stderr):  # a file's name that the terminal cannot show is shown escaped
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         sys.exit(app(standalone_mode=False))
     except _CLICK_ERROR as error:
@@ -278,6 +284,12 @@ def main() -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:  # such as a folder on the way that may not be entered
+        say(f"error: {error.filename or 'the system'}: {error.strerror or error}")
+        sys.exit(1)
+    except MemoryError:
+        say("error: not enough memory: use fewer or smaller pictures at a time")
         sys.exit(1)
 
 
@@ -294,10 +306,10 @@ class _Drawings:
         from mobilenetv2 import files, image
 
         stem, number = Path(photo).stem, 1
-        name = f"{stem}.png"
+        name = f"{stem}.answers.png"  # never the photo's own name: the folder may be the photos'
         while name in self._taken:
             number += 1
-            name = f"{stem}-{number}.png"
+            name = f"{stem}-{number}.answers.png"
         self._taken.add(name)
         with files.writing(self._folder / name) as temporary:
             Image.fromarray(answer.draw(image.read(photo))).save(temporary)

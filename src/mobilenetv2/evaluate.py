@@ -90,7 +90,7 @@ class Evaluation:
             f"{self.n:,} pictures of {present:,} classes, backend {self.backend}, "
             f"{self.seconds:.1f} s ({self.n / max(self.seconds, 1e-9):.1f} pictures/s)",
             f"top-1 {100 * self.top1:6.2f} %   95 % interval {100 * low:.1f} to {100 * high:.1f}",
-            f"top-5 {100 * self.top5:6.2f} %",
+            *([f"top-5 {100 * self.top5:6.2f} %"] if len(self.names) > TOP else []),  # it would always be 100
             f"mean of the classes' accuracies {100 * self.mean_class_accuracy:.2f} %",
         ]
         if self.unreadable:

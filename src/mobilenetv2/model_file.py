@@ -142,6 +142,8 @@ def check(model: ModelFile, *, name: str) -> None:
         if tensor.endswith("running_var") and found.min() + info.spec.backbone.bn_eps <= 0:
             raise ModelFileError(f"{name}: tensor {tensor} has a negative variance, {found.min():g}")
     for what, values in (("labels", info.labels), ("label ids", info.label_ids)):
+        if not all(isinstance(value, str) for value in values):
+            raise ModelFileError(f"{name}: {what} must be texts")
         if values and len(values) != info.classes:
             raise ModelFileError(f"{name}: {len(values)} {what} for {info.classes} classes")
     channels = info.spec.backbone.in_channels
@@ -204,6 +206,8 @@ def _info(file: Path, header: Mapping[str, Any]) -> ModelInfo:
         raise ModelFileError(f"{file}: {error}") from None
     except KeyError as error:
         raise ModelFileError(f"{file}: the header has no {error}") from None
+    except TypeError as error:
+        raise ModelFileError(f"{file}: a field of the header is of the wrong kind ({error})") from None
 
 
 def _not_a_model_file(file: Path, why: str) -> ModelFileError:

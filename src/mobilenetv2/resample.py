@@ -147,8 +147,8 @@ def validate(preprocessing: Preprocessing) -> Preprocessing:
     wanted: dict[str, tuple[object, bool, str]] = {
         "size": (
             p.size,
-            isinstance(p.size, tuple) and len(p.size) == 2 and all(map(_is_length, p.size)),
-            "a height and a width of at least 1",
+            isinstance(p.size, tuple) and len(p.size) == 2 and all(map(_is_length, p.size)) and max(p.size) <= 8192,
+            "a height and a width of 1 to 8192",
         ),
         "resize_to": (
             p.resize_to,

@@ -83,4 +83,7 @@ def _numbers(values: list[float]) -> str:
 
 
 def _value(value: Any) -> str:
+    """One line; a training run's recipe is its name, which `--json` spells out."""
+    if isinstance(value, dict):
+        return str(value.get("name") or ", ".join(f"{name} {part}" for name, part in value.items()))
     return "; ".join(map(str, value)) if isinstance(value, list) else str(value)

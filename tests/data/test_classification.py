@@ -224,7 +224,7 @@ def listed(tmp_path: Path, text: str, *, encoding: str = "utf-8") -> Path:
     [
         "./data/a.JPEG, 1\n./data/b c.jpg, 0\n",
         "path,label\ndata/a.JPEG,cat\ndata/b c.jpg,dog\n",
-        "any words, at all\r\n\r\n  data/a.JPEG  ,  cat  \r\n data/b c.jpg\t,\tdog",
+        "File, class\r\n\r\n  data/a.JPEG  ,  cat  \r\n data/b c.jpg\t,\tdog",
         "image,x,label\ndata/a.JPEG,1\ndata/b c.jpg,00",
     ],
 )
@@ -326,3 +326,10 @@ def test_the_sign_language_digits_are_ten_classes_in_two_splits(real_data):
     assert train.names == val.names == tuple("0123456789")
     assert len(train.samples) + len(val.samples) > 1500
     assert not {sample.path for sample in train.samples} & {sample.path for sample in val.samples}
+
+
+@pytest.mark.parametrize("first", ['data/a.JPEG,"cat, tame"', "gone.JPEG2,cat", "missing,1"])
+def test_a_first_line_that_is_no_header_is_never_dropped(tmp_path: Path, first: str) -> None:
+    path = listed(tmp_path, f"{first}\ndata/b c.jpg,dog\n")
+    with pytest.raises(DatasetError, match="line 1"):
+        open_classification(path, classes=model_of("dog", "cat"))

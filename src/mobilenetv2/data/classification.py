@@ -25,6 +25,8 @@ SPLITS: dict[str, str] = {
     "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+# What the first column of a header line is called; any other first line is a picture's.
+_HEADERS = frozenset(("path", "file", "filename", "file_name", "filepath", "image", "image_path", "img", "picture"))
 _EVALUATED = ("val", "test", "train")  # which split is used where none is asked for
 
 
@@ -202,7 +204,7 @@ def _open_text(path: Path, classes: ModelInfo | None) -> ClassificationData:
         picture = path.parent / name
         if picture.is_file():
             listed.append((label, picture))
-        elif not first or picture.suffix.lower() in PICTURE_SUFFIXES:  # a first line without is a header
+        elif not (first and line.partition(",")[0].strip().lower() in _HEADERS):
             missing.append(f"line {number}: {name}")
         first = False
     if missing:

@@ -17,7 +17,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
-from mobilenetv2 import image
+from mobilenetv2 import image, model_file
 from mobilenetv2.errors import TrainingError, UsageError
 from mobilenetv2.image import Preprocessing
 from mobilenetv2.model_file import ModelFile, ModelInfo
@@ -97,6 +97,8 @@ def fit(
     """
     dataset, folder, display = Path(dataset), RunFolder(Path(out)), Display(shown=progress)
     if resume:
+        if init is not None:
+            raise UsageError("a run that goes on has its weights already: leave out the starting weights (--init)")
         recipe = folder.recipe_to_resume(recipe)
     else:
         recipe = recipes.check(recipe or recipes.find("basic"))
@@ -104,7 +106,10 @@ def fit(
             folder.check_empty()
     with display.reading() as read:
         data = open_training_data(dataset, seed=recipe.seed, cache_bytes=cache_bytes, progress=read)
-    info, notes = _model(data, recipe, init)
+    if resume:  # padding, preprocessing and the rest may be those of weights that the run began with
+        info, notes = model_file.read(folder.model).info, []
+    else:
+        info, notes = _model(data, recipe, init)
     data = dataclasses.replace(data, notes=(*data.notes, *notes))
     for note in data.notes:
         display.say(f"note: {note}")
