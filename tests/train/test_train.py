@@ -407,3 +407,27 @@ def test_two_pictures_are_enough_to_train_and_too_few_to_measure(tmp_path: Path)
     run = fit(folder, tmp_path / "run", recipe=TINY, progress=False, accelerator="cpu")
     assert run.val_accuracy is None
     assert model_file.read(run.model).info.labels == ("a", "b")
+
+
+def test_a_resumed_run_keeps_the_conventions_of_the_weights_it_began_with(
+    train: TrainTiny, random_model: Callable[..., ModelFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = random_model(size=SIZE, outputs=5, width_mult=0.35, padding="same", bn_eps=1e-3)
+    start = ModelFile(dataclasses.replace(start.info, batch_norm="folded"), start.tensors)
+    step = Classifier.training_step
+
+    def step_with_ctrl_c(self: Classifier, *arguments: Any) -> Any:
+        if self.global_step == 3:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, *arguments)
+
+    changes = {"keep": "last", "width_mult": None}
+    with monkeypatch.context() as patched:
+        patched.setattr(Classifier, "training_step", step_with_ctrl_c)
+        stopped = train("run", init=start, recipe=changes)
+    assert stopped.stopped
+    with pytest.raises(UsageError, match="leave out the starting weights"):
+        train("run", init=start, recipe=changes, resume=True)
+    found = model_file.read(train("run", recipe=changes, resume=True).model).info
+    assert (found.spec.backbone, found.batch_norm) == (start.info.spec.backbone, "folded")
+    assert found.preprocessing == start.info.preprocessing
