@@ -286,9 +286,7 @@ class _Drawings:
         self._taken: set[str] = set()
 
     def write(self, photo: str, answer: Any) -> Path:
-        from PIL import Image
-
-        from mobilenetv2 import files, image
+        from mobilenetv2 import image, plots
 
         stem, number = Path(photo).stem, 1
         name = f"{stem}.answers.png"  # never the photo's own name: the folder may be the photos'
@@ -296,8 +294,7 @@ class _Drawings:
             number += 1
             name = f"{stem}-{number}.answers.png"
         self._taken.add(name)
-        with files.writing(self._folder / name) as temporary:
-            Image.fromarray(answer.draw(image.read(photo))).save(temporary)
+        plots.write_png(self._folder / name, answer.draw(image.read(photo)))
         return self._folder / name
 
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from mobilenetv2 import files, image, plots
+from mobilenetv2 import image, plots
 from mobilenetv2.complexity import complexity
 from mobilenetv2.data.classification import ClassificationData, open_classification
 from mobilenetv2.data.shapes import write_image_folder
@@ -108,5 +107,4 @@ def _write_contact_sheet(path: Path, predictor: Predictor, data: ClassificationD
         right = answer.index == sample.label
         lines = (f"{answer.label} {100 * answer.score:.0f} %", "" if right else f"is: {data.names[sample.label]}")
         tiles.append(plots.Tile(plots.thumbnail(image.read(sample.path)), lines, right=right))
-    with files.writing(path) as temporary:
-        Image.fromarray(plots.contact_sheet(tiles)).save(temporary, format="png")
+    plots.write_png(path, plots.contact_sheet(tiles))

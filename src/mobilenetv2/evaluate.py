@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from mobilenetv2 import files, image, metrics, plots
 from mobilenetv2.data.classification import ClassificationData, Sample
@@ -239,17 +238,12 @@ def save_mistakes(evaluation: Evaluation, folder: str | os.PathLike[str], *, lim
         true, answer = evaluation.names[mistake.sample.label], mistake.answer.predictions[0]
         rgb = image.read(mistake.sample.path)
         drawn = mistake.answer.draw(rgb, title=f"true class: {true}")
-        _write_png(folder / f"{rank:03d}_{_slug(true)}_as_{_slug(answer.label)}.png", drawn)
+        plots.write_png(folder / f"{rank:03d}_{_slug(true)}_as_{_slug(answer.label)}.png", drawn)
         lines = (f"{100 * answer.score:.0f} % {answer.label}", f"true: {true}")
         tiles.append(plots.Tile(plots.thumbnail(rgb), lines, right=False))
     if tiles:
-        _write_png(folder / "contact_sheet.png", plots.contact_sheet(tiles))
+        plots.write_png(folder / "contact_sheet.png", plots.contact_sheet(tiles))
     return folder
-
-
-def _write_png(path: Path, rgb: npt.NDArray[np.uint8]) -> None:
-    with files.writing(path) as temporary:
-        Image.fromarray(rgb).save(temporary, format="png")
 
 
 def _slug(label: str) -> str:

@@ -117,6 +117,12 @@ def contact_sheet(tiles: Sequence[Tile], *, columns: int = 6) -> UInt8Array:
     return np.asarray(canvas)
 
 
+def write_png(path: str | os.PathLike[str], rgb: UInt8Array) -> None:
+    """Write uint8 RGB [H, W, 3] as a PNG, atomically. Raises `FileError`."""
+    with files.writing(path) as temporary:
+        Image.fromarray(rgb).save(temporary, format="png")
+
+
 def write_confusion(path: str | os.PathLike[str], counts: npt.NDArray[np.int64], labels: Sequence[str]) -> None:
     """A PNG of the confusion matrix `counts` [L, L + 1] (`ConfusionMatrix.compute()`), rows in per cent.
 
