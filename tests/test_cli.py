@@ -100,10 +100,14 @@ def test_background_is_an_answer_only_when_asked_for(run: Run, model: Path, phot
     assert sum(p["score"] for p in with_it) == pytest.approx(1, abs=1e-5)
 
 
-def test_torch_and_reference_give_the_same_answers(run: Run, model: Path, photo: Path) -> None:
+@pytest.mark.parametrize("backend", ["torch", "engine"])
+def test_every_backend_gives_the_references_answers(
+    backend: str, run: Run, model: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # the engine's machine code
     a, b = (
-        run("predict", model, photo, "--json", "--backend", name).objects[0]["predictions"]
-        for name in ("reference", "torch")
+        run("predict", model, photo, "--json", *options).objects[0]["predictions"]
+        for options in ((), ("--backend", backend, "--threads", 2))
     )
     assert [p["index"] for p in a] == [p["index"] for p in b]
     assert [p["score"] for p in a] == pytest.approx([p["score"] for p in b], abs=1e-5)
@@ -172,6 +176,13 @@ def test_info_tells_what_the_file_is(run: Run, model: Path) -> None:
     [found] = run("info", model, "--json").objects
     assert found["parameters"] == 1_677_128 - 1281 * 996
     assert found["labels"] == ["cat", "dog", "owl"]
+
+
+def test_info_shows_the_engines_plan(run: Run, model: Path) -> None:
+    assert "arena" in run("info", model, "--plan").out
+    [small], [large] = (run("info", model, "--plan", "--size", n, "--json").objects for n in (32, 96))
+    assert 0 < small["arena_bytes"] < large["arena_bytes"]
+    assert run("info", model, "--size", 32).code == 2
 
 
 def test_import_reads_a_foreign_file_and_writes_it_back(run: Run, random_model: RandomModel, tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "h5py": ("importers.keras",),
     "tflite": ("importers.tflite",),
     "typer": ("cli",),
+    "llvmlite.binding": ("engine.jit",),
+    "llvmlite": ("engine.ir", "engine.jit"),
 }
 FLOOR_0_MAY = set(sys.stdlib_module_names)
 
@@ -74,7 +76,7 @@ def imports(path: Path) -> Iterator[str]:
             if node.module == "mobilenetv2":
                 yield from (f"mobilenetv2.{name.name}" for name in node.names)
             else:
-                yield node.module
+                yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
 @pytest.mark.parametrize(("name", "path"), list(modules()), ids=lambda value: str(value) if value else "__init__")
@@ -92,8 +94,9 @@ def test_imports_go_down(name: str, path: Path) -> None:
                 assert {top, target} != {"engine", "nn"}, f"{name} imports {module}"
         else:
             assert floor > 0 or package in FLOOR_0_MAY, f"{name} is floor 0 and imports {module}"
-            places = ONLY_IN.get(package)
-            assert places is None or name.startswith(places), f"{name} imports {module}"
+            for library, places in ONLY_IN.items():
+                if f"{module}.".startswith(f"{library}."):
+                    assert name.startswith(places), f"{name} imports {module}"
 
 
 def test_every_module_has_a_floor() -> None:
@@ -109,6 +112,11 @@ def test_importing_the_package_loads_neither_torch_nor_llvmlite_nor_numpy() -> N
 def test_no_lazy_name_is_a_modules_name() -> None:
     # importing the module would then put it in the name's place
     assert not set(mobilenetv2.__all__) & {name for name, _ in modules()}
+
+
+def test_the_engine_loads_llvm_only_when_one_is_made() -> None:
+    code = "import mobilenetv2.engine, sys; print([m for m in ('torch', 'llvmlite') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_predicting_loads_no_torch() -> None:

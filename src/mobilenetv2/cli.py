@@ -41,8 +41,8 @@ class Background(StrEnum):
 
 Model = Annotated[str, typer.Argument(help="A model file, or a name from `mobilenetv2 models`.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout, for machines.")]
-Backend = Annotated[str, typer.Option(help="What runs the network: reference (NumPy) or torch.")]
-Threads = Annotated[int | None, typer.Option(min=1, max=256, help="Threads of the torch backend.")]
+Backend = Annotated[str, typer.Option(help="What runs the network: reference (NumPy), engine (compiled) or torch.")]
+Threads = Annotated[int | None, typer.Option(min=1, max=256, help="Threads of the engine or of torch.")]
 Resize = Annotated[str | None, typer.Option(help="Shortest side in pixels before the crop, or none.")]
 Crop = Annotated[int | None, typer.Option(min=1, help="The network's input: the centre square of this many pixels.")]
 
@@ -164,12 +164,27 @@ def import_(
 
 
 @app.command()
-def info(model: Model, as_json: Json = False) -> None:
+def info(
+    model: Model,
+    as_json: Json = False,
+    plan: Annotated[bool, typer.Option("--plan", help="How the engine runs it: steps, schedules, memory.")] = False,
+    size: Annotated[int | None, typer.Option(min=1, help="The plan's input size in pixels; else the model's.")] = None,
+) -> None:
     """Show what a model file holds."""
     from mobilenetv2.importers import load_model
+
+    found = load_model(model).info
+    if plan:
+        from mobilenetv2.engine import describe
+
+        planned = describe.describe(found.spec, (size, size) if size else found.preprocessing.size)
+        print(_dumps(planned) if as_json else describe.text(planned))
+        return
+    if size is not None:
+        raise UsageError("--size is the plan's: give --plan too")
     from mobilenetv2.summary import summarise, text
 
-    summary = summarise(load_model(model).info)
+    summary = summarise(found)
     print(_dumps(summary) if as_json else text(summary))
 
 

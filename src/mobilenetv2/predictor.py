@@ -20,7 +20,7 @@ from mobilenetv2.importers import load_model
 from mobilenetv2.model_file import ModelFile, ModelInfo
 from mobilenetv2.results import Classification, decode_classification
 
-BACKENDS = ("reference", "torch")
+BACKENDS = ("reference", "engine", "torch")
 Raw = dict[str, npt.NDArray[np.float32]]
 
 
@@ -95,7 +95,8 @@ def load(
 ) -> Predictor:
     """A `Predictor` for a model file, a zoo name, or a `ModelFile` in memory.
 
-    `backend` is "reference" (NumPy) or "torch" (needs the train extra); `threads` is torch's thread count.
+    `backend` is "reference" (NumPy), "engine" (compiled for this CPU when first used, then cached) or "torch" (needs
+    the train extra); `threads` is the thread count of the last two, None for 1 and for torch's own.
     `resize` (shortest side in pixels, or "none") and `crop` (the network's input, square) override the model's own
     preprocessing. Raises `UsageError` for an unknown name or backend, `ModelFileError`, `DownloadError`.
     """
@@ -111,6 +112,10 @@ def load(
         except ImportError:
             raise MissingExtraError("torch", extra="train", needed_for="backend torch") from None
         return Predictor(TorchBackend(model, threads=threads))
+    if backend == "engine":
+        from mobilenetv2.engine import Engine
+
+        return Predictor(Engine(model, threads=threads or 1))
     if threads is not None:
         raise UsageError("threads cannot be set for backend reference: NumPy's linear algebra decides")
     from mobilenetv2.engine.reference import ReferenceBackend

@@ -1,0 +1,332 @@
+"""The words that kernels are written in: functions, loops, indices, vectors of float32. Nothing runs here.
+
+A `Kernel` is one function being written. Structure comes from Python: `with f.loop(0, 9) as i:` writes a loop
+around what the block writes. An index known when the kernel is written is a Python int and costs nothing; one
+known only when it runs is an `Index`, and the same arithmetic works on both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir as llvmlite_ir
+
+from mobilenetv2.engine.schedule import Cpu
+from mobilenetv2.spec import Activation
+
+Value = Any  # a value of the generated code: llvmlite is untyped
+Number = Any  # int | Index: an index, known now or later
+
+ir: Any = llvmlite_ir  # untyped: what its source says of its own signatures is not what it takes
+
+_INT = ir.IntType(64)
+_BYTE = ir.IntType(8)
+_FLOAT = ir.FloatType()
+_VOID = ir.VoidType()
+_POINTER = ir.PointerType()
+
+
+class Module:
+    """What one network's code consists of; `text` is its LLVM assembly."""
+
+    def __init__(self, cpu: Cpu) -> None:
+        self.cpu = cpu
+        self._ir = ir.Module("engine")
+        self._ir.triple = cpu.triple
+
+    def function(self, name: str, pointers: Sequence[str], numbers: Sequence[str], *, public: bool = False) -> Kernel:
+        """A function `name` to be written: its arguments are `pointers` to float32, then 64-bit `numbers`."""
+        kind = ir.FunctionType(_VOID, [_POINTER] * len(pointers) + [_INT] * len(numbers))
+        function = ir.Function(self._ir, kind, name)
+        function.linkage = "" if public else "internal"
+        function.attributes.add("nounwind")
+        return Kernel(self, function, pointers, numbers)
+
+    def intrinsic(self, name: str, result: Any, arguments: Sequence[Any]) -> Any:
+        """LLVM's built-in function `name`, declared once."""
+        return self._ir.globals.get(name) or ir.Function(self._ir, ir.FunctionType(result, arguments), name)
+
+    @property
+    def text(self) -> str:
+        return str(self._ir)
+
+
+class Index:
+    """A 64-bit integer of the generated code, with the arithmetic of indices (none of it negative)."""
+
+    __slots__ = ("_f", "value")
+
+    def __init__(self, f: Kernel, value: Value) -> None:
+        self._f = f
+        self.value = value
+
+    def __add__(self, other: Number) -> Number:
+        return self if _is(other, 0) else Index(self._f, self._f.b.add(self.value, _int(other), flags=["nsw"]))
+
+    def __sub__(self, other: Number) -> Number:
+        return self if _is(other, 0) else Index(self._f, self._f.b.sub(self.value, _int(other), flags=["nsw"]))
+
+    def __rsub__(self, other: int) -> Number:
+        return Index(self._f, self._f.b.sub(_int(other), self.value, flags=["nsw"]))
+
+    def __mul__(self, other: Number) -> Number:
+        if _is(other, 0):
+            return 0
+        return self if _is(other, 1) else Index(self._f, self._f.b.mul(self.value, _int(other), flags=["nsw"]))
+
+    def __floordiv__(self, other: Number) -> Number:
+        return self if _is(other, 1) else Index(self._f, self._f.b.udiv(self.value, _int(other)))
+
+    def __mod__(self, other: Number) -> Number:
+        return 0 if _is(other, 1) else Index(self._f, self._f.b.urem(self.value, _int(other)))
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """Where elements of one type lie, float32 at first; `pointer + index` moves by elements."""
+
+    f: Kernel
+    base: Value
+    offset: int = 0  # elements beyond `base`, known now: free in every address
+    element: Any = _FLOAT
+
+    def __add__(self, index: Number) -> Pointer:
+        if isinstance(index, int):
+            return Pointer(self.f, self.base, self.offset + index, self.element)
+        base = self.f.b.gep(self.base, [index.value], inbounds=True, source_etype=self.element)
+        return Pointer(self.f, base, self.offset, self.element)
+
+    @property
+    def bytes(self) -> Pointer:
+        """The same place, its elements uint8."""
+        return self._of(_BYTE)
+
+    @property
+    def words(self) -> Pointer:
+        """The same place, its elements 64-bit integers."""
+        return self._of(_INT)
+
+    def _of(self, element: Any) -> Pointer:
+        assert self.offset == 0
+        return Pointer(self.f, self.base, 0, element)
+
+    @property
+    def address(self) -> Value:
+        if not self.offset:
+            return self.base
+        return self.f.b.gep(self.base, [_int(self.offset)], inbounds=True, source_etype=self.element)
+
+
+class Kernel:
+    """One function being written. `f.weights` is its pointer argument "weights", `f.first` its number "first"."""
+
+    def __init__(self, module: Module, function: Any, pointers: Sequence[str], numbers: Sequence[str]) -> None:
+        self.module = module
+        self.cpu = module.cpu
+        self.function = function
+        self.b = ir.IRBuilder(function.append_basic_block("entry"))
+        arguments = function.args
+        self._arguments: dict[str, Any] = {
+            name: Pointer(self, value) for name, value in zip(pointers, arguments[: len(pointers)], strict=True)
+        }
+        self._arguments.update(
+            (name, Index(self, value)) for name, value in zip(numbers, arguments[len(pointers) :], strict=True)
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._arguments[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    # control
+
+    @contextmanager
+    def loop(self, start: Number, stop: Number, step: int = 1, *, carry: list[Value] | None = None) -> Iterator[Number]:
+        """for i in range(start, stop, step). The block updates the values in `carry`, which flow through the turns.
+
+        Bounds known now must allow one turn, and one turn is no loop at all; with bounds known later there may
+        be none, and then nothing can be carried.
+        """
+        if isinstance(start, int) and isinstance(stop, int):
+            assert start < stop
+            if start + step >= stop:
+                yield start
+                return
+            with self._turns(start, stop, step, carry if carry is not None else []) as i:
+                yield i
+        else:
+            assert carry is None
+            with self.when(self.less(start, stop)), self._turns(start, stop, step, []) as i:
+                yield i
+
+    @contextmanager
+    def _turns(self, start: Number, stop: Number, step: int, carry: list[Value]) -> Iterator[Index]:
+        before = self.b.block
+        body = self.function.append_basic_block("turn")
+        self.b.branch(body)
+        self.b.position_at_end(body)
+        counter = self.b.phi(_INT)
+        counter.add_incoming(_int(start), before)
+        flowing = [self.b.phi(value.type) for value in carry]
+        for phi, value in zip(flowing, carry, strict=True):
+            phi.add_incoming(value, before)
+        carry[:] = flowing
+        yield Index(self, counter)
+        following = self.b.add(counter, _int(step), flags=["nsw"])
+        end = self.b.block
+        counter.add_incoming(following, end)
+        for phi, value in zip(flowing, carry, strict=True):
+            phi.add_incoming(value, end)
+        after = self.function.append_basic_block("after")
+        self.b.cbranch(self.b.icmp_signed("<", following, _int(stop)), body, after)
+        self.b.position_at_end(after)
+
+    @contextmanager
+    def when(self, condition: Value) -> Iterator[None]:
+        """The block runs where `condition` holds."""
+        inside, after = (self.function.append_basic_block(name) for name in ("when", "after"))
+        self.b.cbranch(condition, inside, after)
+        self.b.position_at_end(inside)
+        yield
+        self.b.branch(after)
+        self.b.position_at_end(after)
+
+    @contextmanager
+    def loop_until(self) -> Iterator[tuple[Index, list[Value]]]:
+        """The block runs until the condition that it appends to the list holds; its turns are counted from 0."""
+        before = self.b.block
+        body, after = (self.function.append_basic_block(name) for name in ("turn", "after"))
+        self.b.branch(body)
+        self.b.position_at_end(body)
+        turn = self.b.phi(_INT)
+        turn.add_incoming(_int(0), before)
+        until: list[Value] = []
+        yield Index(self, turn), until
+        turn.add_incoming(self.b.add(turn, _int(1)), self.b.block)
+        self.b.cbranch(until[0], after, body)
+        self.b.position_at_end(after)
+
+    def call(self, kernel: Kernel, *arguments: Pointer | Number) -> None:
+        """Call another function with its pointers and numbers."""
+        self.b.call(kernel.function, [a.address if isinstance(a, Pointer) else _int(a) for a in arguments])
+
+    def end(self) -> None:
+        self.b.ret_void()
+
+    # indices
+
+    def less(self, left: Number, right: Number) -> Value:
+        return self.b.icmp_signed("<", _int(left), _int(right))
+
+    def equal(self, left: Number, right: Number) -> Value:
+        return self.b.icmp_signed("==", _int(left), _int(right))
+
+    def choose(self, condition: Value, yes: Number, no: Number) -> Index:
+        return Index(self, self.b.select(condition, _int(yes), _int(no)))
+
+    def least(self, left: Number, right: Number) -> Number:
+        if isinstance(left, int) and isinstance(right, int):
+            return min(left, right)
+        return self.choose(self.less(left, right), left, right)
+
+    def most(self, left: Number, right: Number) -> Number:
+        if isinstance(left, int) and isinstance(right, int):
+            return max(left, right)
+        return self.choose(self.less(left, right), right, left)
+
+    def both(self, left: Value, right: Value) -> Value:
+        return self.b.and_(left, right)
+
+    def no(self, condition: Value) -> Value:
+        return self.b.not_(condition)
+
+    # vectors of float32
+
+    def constant(self, value: float, width: int) -> Value:
+        return ir.Constant(_vector(width), [ir.Constant(_FLOAT, float(value))] * width)
+
+    def load(self, place: Pointer, width: int) -> Value:
+        return self.b.load(place.address, typ=_vector(width), align=4)
+
+    def load_bytes(self, place: Pointer, width: int) -> Value:
+        """uint8 elements as float32."""
+        bytes_ = self.b.load(place.address, typ=ir.VectorType(_BYTE, width), align=1)
+        return self.b.uitofp(bytes_, _vector(width))
+
+    def store(self, value: Value, place: Pointer) -> None:
+        self.b.store(value, place.address, align=4)
+
+    def splat(self, place: Pointer, width: int) -> Value:
+        """One element in every lane."""
+        element = self.b.load(place.address, typ=_FLOAT, align=4)
+        nothing = ir.Constant(_vector(width), ir.Undefined)
+        first = self.b.insert_element(nothing, element, ir.Constant(ir.IntType(32), 0))
+        return self.b.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width))
+
+    def fma(self, a: Value, b: Value, c: Value) -> Value:
+        """a x b + c; rounded once where the CPU can, twice where it cannot."""
+        if not self.cpu.fused:
+            return self.b.fadd(self.b.fmul(a, b), c)
+        kind = c.type
+        fused = self.module.intrinsic(f"llvm.fma.v{kind.count}f32", kind, [kind] * 3)
+        return self.b.call(fused, [a, b, c])
+
+    def add(self, a: Value, b: Value) -> Value:
+        return self.b.fadd(a, b)
+
+    def multiply(self, a: Value, b: Value) -> Value:
+        return self.b.fmul(a, b)
+
+    def activate(self, x: Value, activation: Activation) -> Value:
+        """relu6: min(max(x, 0), 6); relu: max(x, 0); linear: x."""
+        if activation == "linear":
+            return x
+        zero, six = self.constant(0, x.type.count), self.constant(6, x.type.count)
+        x = self.b.select(self.b.fcmp_ordered(">", x, zero, flags=["nsz"]), x, zero)  # one maxps
+        return x if activation == "relu" else self.b.select(self.b.fcmp_ordered("<", x, six, flags=["nsz"]), x, six)
+
+    # other threads
+
+    def atomic_load(self, place: Pointer) -> Index:
+        return Index(self, self.b.load_atomic(place.address, "acquire", 8, typ=_INT))
+
+    def atomic_store(self, value: Number, place: Pointer) -> None:
+        self.b.atomic_rmw("xchg", place.address, _int(value), "acq_rel")  # llvmlite's store wants typed pointers
+
+    def atomic_add(self, place: Pointer, value: Number) -> Index:
+        """Adds to a 64-bit integer and gives what it was."""
+        return Index(self, self.b.atomic_rmw("add", place.address, _int(value), "acq_rel"))
+
+    def pause(self) -> None:
+        """Tells the core that this is a spin loop."""
+        if self.cpu.triple.startswith("x86_64"):
+            self.b.call(self.module.intrinsic("llvm.x86.sse2.pause", _VOID, []), [])
+        else:
+            number = ir.IntType(32)
+            self.b.call(self.module.intrinsic("llvm.aarch64.hint", _VOID, [number]), [ir.Constant(number, 1)])  # YIELD
+
+    def call_address(self, place: Pointer, argument: int) -> None:
+        """Call the C function whose address lies at `place` and which takes one 32-bit integer."""
+        number = ir.IntType(32)
+        address = self.b.load(place.address, typ=_INT, align=8)
+        function = self.b.inttoptr(address, ir.FunctionType(_VOID, [number]).as_pointer())
+        self.b.call(function, [ir.Constant(number, argument)])
+
+
+def _vector(width: int) -> Any:
+    return ir.VectorType(_FLOAT, width)
+
+
+def _int(value: Number) -> Value:
+    return ir.Constant(_INT, value) if isinstance(value, int) else value.value
+
+
+def _is(value: Number, number: int) -> bool:
+    return isinstance(value, int) and value == number

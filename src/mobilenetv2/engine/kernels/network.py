@@ -1,0 +1,81 @@
+"""The whole network as one function: the steps in order, and the place where threads wait for each other."""
+
+from __future__ import annotations
+
+from mobilenetv2.engine.ir import Kernel, Module
+from mobilenetv2.engine.kernels import ends, inverted_residual
+from mobilenetv2.engine.operations import Block, Linear, Operation, Pool, Stem, sections
+from mobilenetv2.engine.plan import Plan
+
+ENTRY = "run"
+SPINS = 1000  # 10 to 50 microseconds of pauses before a waiting thread lets others have its core
+SLEEP_MICROSECONDS = 20
+
+# The team's memory, in 64-bit words: who has arrived, which barrier it is, and the address of C's usleep. The
+# first two are written by all threads and lie on cache lines of their own.
+ARRIVED, GENERATION, USLEEP, TEAM_WORDS = 0, 8, 16, 24
+
+
+def emit(plan: Plan) -> Module:
+    """The module whose function `run` computes one image: every thread of a team calls it with its number.
+
+    run(image, weights, arena, logits, team, is_bytes, thread, threads); the image is uint8 where `is_bytes` is 1.
+    """
+    module = Module(plan.cpu)
+    barrier = _barrier(module)
+    kernels: dict[Operation, Kernel] = {}
+    for step in plan.steps:
+        if step.operation not in kernels:
+            kernels[step.operation] = _kernel(module, f"step{len(kernels)}", step.operation, barrier)
+    f = module.function(
+        ENTRY, ("image", "weights", "arena", "logits", "team"), ("is_bytes", "thread", "threads"), public=True
+    )
+    places = {"image": f.image, "logits": f.logits}
+    places.update((name, f.arena + buffer.at) for name, buffer in plan.buffers.items())
+    for step in plan.steps:
+        scratch = shared = f.arena
+        if step.scratch is not None:
+            scratch = places[step.scratch] + f.thread * sections(step.operation.scratch)[1]
+        if step.shared is not None:
+            shared = places[step.shared]
+        f.call(
+            kernels[step.operation], places[step.source], places[step.target], f.weights + step.weights_at,
+            scratch, shared, f.team, f.is_bytes, f.thread, f.threads,
+        )  # fmt: skip
+        f.call(barrier, f.team, f.threads)
+    f.end()
+    return module
+
+
+def _kernel(module: Module, name: str, operation: Operation, barrier: Kernel) -> Kernel:
+    match operation:
+        case Stem():
+            return ends.emit_stem(module, name, operation)
+        case Block():
+            return inverted_residual.emit(module, name, operation, barrier)
+        case Pool():
+            return ends.emit_pool(module, name, operation)
+        case Linear():
+            return ends.emit_linear(module, name, operation)
+
+
+def _barrier(module: Module) -> Kernel:
+    """Returns when all threads of the team have called it. The last to arrive opens it for the others.
+
+    They spin, and after `SPINS` turns they sleep: on a busy machine the thread that is waited for may need the core.
+    """
+    f = module.function("barrier", ("team",), ("threads",))
+    with f.when(f.less(1, f.threads)):
+        words = f.team.words
+        generation = f.atomic_load(words + GENERATION)
+        last = f.equal(f.atomic_add(words + ARRIVED, 1), f.threads - 1)
+        with f.when(last):
+            f.atomic_store(0, words + ARRIVED)
+            f.atomic_store(generation + 1, words + GENERATION)
+        with f.when(f.no(last)), f.loop_until() as (turn, until):
+            f.pause()
+            with f.when(f.less(SPINS, turn)):
+                f.call_address(words + USLEEP, SLEEP_MICROSECONDS)
+            until.append(f.no(f.equal(f.atomic_load(words + GENERATION), generation)))
+    f.end()
+    return f

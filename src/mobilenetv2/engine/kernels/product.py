@@ -1,0 +1,101 @@
+"""The inner loop of everything: pixels x weights -> a tile of output in registers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mobilenetv2.engine.ir import Kernel, Number, Pointer, Value
+from mobilenetv2.engine.schedule import Panel, Product, balanced
+from mobilenetv2.spec import Activation
+
+Finish = Callable[[Number, int, list[Value]], None]  # (the tile's first row, row in the tile, its vectors)
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """Where rows of a product are read: row m is, one after the other, `depth` elements at `lines[i] + m * stride`.
+
+    One line for a pointwise convolution; three for a 3x3 one, whose pixel sees three runs of the input.
+    """
+
+    lines: Sequence[Pointer]
+    depth: int
+    stride: int
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """One panel's weights [K, channels], its biases, and its widths."""
+
+    panel: Panel
+    weight: Pointer
+    bias: Pointer
+
+
+def panel_weights(panel: Panel, start: Number, depth: int, weight: Pointer, bias: Pointer) -> Weights:
+    """The weights of the panel whose first channel is `start`, in a product's packed `weight` and `bias`."""
+    return Weights(panel, weight + start * depth, bias + start)
+
+
+def tile(f: Kernel, rows: int, pixels: Pixels, first: Number, weights: Weights) -> list[list[Value]]:
+    """bias + pixels x weights for `rows` rows from `first`: sums[row][vector], added up in the order of K."""
+    panel = weights.panel
+    parts = list(zip(panel.offsets, panel.widths, strict=True))
+    sums = [f.load(weights.bias + at, width) for _ in range(rows) for at, width in parts]
+    for number, line in enumerate(pixels.lines):
+        pixel = line + first * pixels.stride
+        weight = weights.weight + number * pixels.depth * panel.channels
+        with f.loop(0, pixels.depth, carry=sums) as k:
+            row = weight + k * panel.channels
+            vectors = [f.load(row + at, width) for at, width in parts]
+            for m in range(rows):
+                element = pixel + k + m * pixels.stride
+                lanes = {width: f.splat(element, width) for width in panel.widths}
+                for n, vector in enumerate(vectors):
+                    i = m * len(parts) + n
+                    sums[i] = f.fma(lanes[panel.widths[n]], vector, sums[i])
+    return [sums[m * len(parts) : (m + 1) * len(parts)] for m in range(rows)]
+
+
+def product(
+    f: Kernel, shape: Product, pixels: Pixels, weights: Weights, finish: Finish, *, rows: int | None = None,
+    first: Number = 0, last: Number | None = None, carry: list[Value] | None = None,
+) -> None:  # fmt: skip
+    """All rows for one panel, tile by tile, or the tiles `first` .. `last`; `finish` takes each row's sums.
+
+    The tiles' rows differ by at most one: a ragged last tile would waste the registers it does not fill.
+    """
+    sizes = balanced(shape.rows if rows is None else rows, tiles(shape, rows))
+    last = len(sizes) if last is None else last
+    start = begin = 0
+    for height in sorted(set(sizes), reverse=True):
+        end = begin + sizes.count(height)
+        base = start - begin * height
+        low, high = f.most(first, begin), f.least(last, end)
+        if not (isinstance(low, int) and isinstance(high, int)) or low < high:
+            with f.loop(low, high, carry=carry) as number:
+                row = number * height + base
+                for m, sums in enumerate(tile(f, height, pixels, row, weights)):
+                    finish(row, m, sums)
+        start += (end - begin) * height
+        begin = end
+
+
+def tiles(shape: Product, rows: int | None = None) -> int:
+    """How many tiles `rows` rows (all of them, if not given) make."""
+    return -(-(shape.rows if rows is None else rows) // shape.tile.rows)
+
+
+def writer(f: Kernel, panel: Panel, place: Pointer, stride: int, activation: Activation) -> Finish:
+    """A `Finish` that activates and stores row m at `place + m * stride`."""
+
+    def write(first: Number, m: int, sums: list[Value]) -> None:
+        store_all(f, panel, place + first * stride + m * stride, sums, activation)
+
+    return write
+
+
+def store_all(f: Kernel, panel: Panel, place: Pointer, sums: list[Value], activation: Activation) -> None:
+    for at, value in zip(panel.offsets, sums, strict=True):
+        f.store(f.activate(value, activation), place + at)

@@ -1,0 +1,193 @@
+"""The fused steps as data: shapes, schedule, and what each keeps in its weights and its scratch memory.
+
+An operation has no names in it, so blocks of equal shape are equal operations and share one generated function.
+All sizes and offsets count float32 elements; sections begin at multiples of 64 bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mobilenetv2.engine import schedule
+from mobilenetv2.engine.schedule import BlockSchedule, Panel, Product
+from mobilenetv2.spec import Activation, ConvSpec, Shortcut
+
+ALIGNMENT = 16  # float32 elements: 64 bytes, a cache line
+
+
+def aligned(size: int) -> int:
+    """`size` elements, up to a multiple of 64 bytes."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def sections(sizes: Iterable[tuple[str, int]]) -> tuple[dict[str, int], int]:
+    """Where named parts begin when laid one after the other, and their size together."""
+    offsets: dict[str, int] = {}
+    end = 0
+    for name, size in sizes:
+        offsets[name] = end
+        end += aligned(size)
+    return offsets, end
+
+
+@dataclass(frozen=True, slots=True)
+class Stem:
+    """The first convolution on an image of `height` x `width`, which is normalised row by row as it is read."""
+
+    conv: ConvSpec
+    height: int
+    width: int
+    product: Product  # one output row
+
+    @property
+    def out(self) -> tuple[int, int]:
+        return self.conv.out_size(self.height), self.conv.out_size(self.width)
+
+    @property
+    def line(self) -> int:
+        """Elements of one normalised input row with the zeros beside it."""
+        return (self.width + sum(self.conv.pads(self.width))) * self.conv.in_channels
+
+    def lines(self, rows: int) -> int:
+        """Input rows that `rows` output rows look at."""
+        return (rows - 1) * self.conv.stride + self.conv.kernel
+
+    @property
+    def weights(self) -> tuple[tuple[str, int], ...]:
+        row = self.width * self.conv.in_channels
+        return (("scale", row), ("shift", row), *_conv_weights("expand", self.conv))
+
+    @property
+    def scratch(self) -> tuple[tuple[str, int], ...]:
+        return (("lines", self.lines(1) * self.line),)
+
+    @property
+    def shared(self) -> int:
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """An inverted residual whose depthwise reads `height` x `width`; in the first one the stem may be the expansion.
+
+    Where `shortcut` is "expansion", the shared memory holds the previous block's depthwise output, and this block's
+    is added to it in place (the ablation of Figure 6 b).
+    """
+
+    stem: Stem | None
+    expand: ConvSpec | None
+    depthwise: ConvSpec
+    project: ConvSpec
+    shortcut: Shortcut
+    height: int
+    width: int
+    schedule: BlockSchedule
+
+    @property
+    def out(self) -> tuple[int, int]:
+        return self.depthwise.out_size(self.height), self.depthwise.out_size(self.width)
+
+    @property
+    def columns(self) -> int:
+        """Columns of an expanded row, the zeros beside it included."""
+        return schedule.row_columns(self.depthwise, self.width)
+
+    @property
+    def ring_rows(self) -> int:
+        return schedule.ring_rows(self.depthwise, self.schedule.stripe)
+
+    @property
+    def ring(self) -> int:
+        """Elements of all rings: one panel's where panels follow each other over the whole map."""
+        channels = self.depthwise.out_channels
+        if self.schedule.whole:
+            channels = max(panel.channels for panel in self.schedule.panels)
+        return self.ring_rows * self.columns * channels
+
+    @property
+    def wide(self) -> int:
+        """Elements of the depthwise output of one stripe."""
+        return self.schedule.stripe * self.out[1] * self.depthwise.out_channels
+
+    @property
+    def lines(self) -> int:
+        """Normalised input rows kept for the stem; 0 without it."""
+        return self.stem.lines(self.ring_rows) if self.stem else 0
+
+    @property
+    def weights(self) -> tuple[tuple[str, int], ...]:
+        first = ()
+        if self.stem is not None:
+            first = self.stem.weights
+        elif self.expand is not None:
+            first = _conv_weights("expand", self.expand)
+        return (*first, *_conv_weights("depthwise", self.depthwise), *_conv_weights("project", self.project))
+
+    @property
+    def scratch(self) -> tuple[tuple[str, int], ...]:
+        """Per thread."""
+        line = self.stem.line if self.stem else 0
+        wide = 0 if self.schedule.whole else self.wide
+        return (("ring", self.ring), ("wide", wide), ("lines", self.lines * line))
+
+    @property
+    def shared(self) -> int:
+        """For all threads: the depthwise output, where the map is computed whole."""
+        return self.wide if self.schedule.whole else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The last pointwise convolution and the mean over its map, which never exists."""
+
+    activation: Activation
+    product: Product
+
+    @property
+    def weights(self) -> tuple[tuple[str, int], ...]:
+        return (("weight", self.product.depth * self.product.channels), ("bias", self.product.channels))
+
+    @property
+    def scratch(self) -> tuple[tuple[str, int], ...]:
+        return ()
+
+    @property
+    def shared(self) -> int:
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """The classifier's layer on one row of features."""
+
+    product: Product
+
+    @property
+    def weights(self) -> tuple[tuple[str, int], ...]:
+        return (("weight", self.product.depth * self.product.channels), ("bias", self.product.channels))
+
+    @property
+    def scratch(self) -> tuple[tuple[str, int], ...]:
+        return ()
+
+    @property
+    def shared(self) -> int:
+        return 0
+
+
+Operation = Stem | Block | Pool | Linear
+
+
+def panels(operation: Operation, section: str) -> tuple[Panel, ...]:
+    """The panels in which the weights of `section` are laid out."""
+    if isinstance(operation, Block):
+        if section == "project":
+            return operation.schedule.project.panels
+        return operation.schedule.panels
+    return operation.product.panels
+
+
+def _conv_weights(name: str, conv: ConvSpec) -> tuple[tuple[str, int], ...]:
+    height, width, rows, columns = conv.weight_shape
+    return ((f"{name}.weight", height * width * rows * columns), (f"{name}.bias", conv.out_channels))

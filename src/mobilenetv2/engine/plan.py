@@ -1,0 +1,202 @@
+"""The network as fused steps, and where each of their buffers lies in one arena.
+
+Maps are float32 NHWC without padding. A step reads one map and writes the next; where a shortcut adds the map
+that is read, the sum takes its place if nobody can still be reading it. Scratch memory lives during its step only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from mobilenetv2.engine import lower, schedule
+from mobilenetv2.engine.operations import Block, Linear, Operation, Pool, Stem, aligned, sections
+from mobilenetv2.engine.schedule import Cpu
+from mobilenetv2.spec import BlockSpec, ConvSpec, Spec
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Memory of the arena, used by the steps `first` to `last`. Sizes and offsets are in float32 elements."""
+
+    name: str
+    size: int
+    first: int
+    last: int
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One fused step: `layers` are the names of its convolutions by part; offsets are in float32 elements."""
+
+    name: str
+    operation: Operation
+    layers: Mapping[str, str]
+    multiply_adds: int
+    weights_at: int
+    source: str  # buffer names; "image" and "logits" are the caller's memory
+    target: str
+    scratch: str | None
+    shared: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that the generated code and its memory depend on: no weights."""
+
+    size: tuple[int, int]
+    channels: int
+    outputs: int
+    threads: int
+    cpu: Cpu
+    steps: tuple[Step, ...]
+    buffers: Mapping[str, Buffer]
+    weights: int
+    arena: int
+
+    @property
+    def arena_bytes(self) -> int:
+        return 4 * self.arena
+
+    def offset(self, buffer: str) -> int:
+        return self.buffers[buffer].at
+
+
+def plan(network: Spec, size: tuple[int, int], cpu: Cpu, *, threads: int = 1) -> Plan:
+    """The plan of `network` for images of `size` (height, width), with scratch memory for `threads`."""
+    builder = _Builder(cpu, threads)
+    layers = lower.layers(network)
+    height, width = size
+    stem = Stem(
+        _nameless(layers.stem), height, width,
+        schedule.product(
+            layers.stem.out_size(width), 9 * layers.stem.in_channels, layers.stem.out_channels, cpu, widest=4
+        ),
+    )  # fmt: skip
+    keeps = {block.index - 1 for block in layers.blocks if block.shortcut == "expansion"}
+    # a shortcut around the first block needs the stem's map
+    fused = layers.blocks[0].expand is None and layers.blocks[0].shortcut == "none" and 0 not in keeps
+    if not fused:
+        builder.add("stem", stem, {"expand": layers.stem.name}, _multiply_adds(layers.stem, height, width), stem.out)
+    height, width = stem.out
+    for block in layers.blocks:
+        names = {
+            part: conv.name for part in ("expand", "depthwise", "project") if (conv := getattr(block, part)) is not None
+        }
+        out = block.depthwise.out_size(height), block.depthwise.out_size(width)
+        before = [conv for conv in block.convolutions if conv is not block.project]
+        costs = [_multiply_adds(conv, height, width) for conv in before] + [_multiply_adds(block.project, *out)]
+        source = stem if fused and block.index == 0 else None
+        if source is not None:
+            names = {"expand": layers.stem.name, **names}
+            costs.append(_multiply_adds(layers.stem, *size))
+        wide = block.index in keeps or block.shortcut == "expansion"
+        operation = _block(block, source, height, width, cpu, keep=wide)
+        name = f"block {block.index}" if source is None else f"stem + block {block.index}"
+        builder.add(name, operation, names, sum(costs), operation.out, wide=wide, joins=block.shortcut == "expansion")
+        height, width = operation.out
+    last, linear = layers.last, layers.linear
+    pool = Pool(last.activation, schedule.product(height * width, last.in_channels, last.out_channels, cpu, widest=4))
+    builder.add("last + mean", pool, {"": last.name}, _multiply_adds(last, height, width), (1, 1))
+    classify = Linear(schedule.product(1, linear.in_features, linear.out_features, cpu))
+    builder.add("classifier", classify, {"": linear.name}, linear.in_features * linear.out_features, (1, 1))
+    return builder.finished(size, layers)
+
+
+def _block(block: BlockSpec, stem: Stem | None, height: int, width: int, cpu: Cpu, *, keep: bool) -> Block:
+    chosen = schedule.block(block, stem.conv if stem else None, height, width, cpu, keep=keep)
+    if stem is not None and chosen.expand is not None:
+        stem = replace(stem, product=chosen.expand)
+    return Block(
+        stem, _nameless(block.expand) if block.expand else None, _nameless(block.depthwise), _nameless(block.project),
+        block.shortcut, height, width, chosen,
+    )  # fmt: skip
+
+
+def _nameless(conv: ConvSpec) -> ConvSpec:
+    return replace(conv, name="", norm=None)
+
+
+def _multiply_adds(conv: ConvSpec, height: int, width: int) -> int:
+    out, per_group, rows, columns = conv.weight_shape
+    return out * per_group * rows * columns * conv.out_size(height) * conv.out_size(width)
+
+
+class _Builder:
+    """Collects steps and the buffers between them."""
+
+    def __init__(self, cpu: Cpu, threads: int) -> None:
+        self._cpu = cpu
+        self._threads = threads
+        self._steps: list[Step] = []
+        self._buffers: dict[str, Buffer] = {}
+        self._source = "image"
+        self._wide = ""
+        self._weights = 0
+
+    def add(
+        self, name: str, operation: Operation, layers: Mapping[str, str], multiply_adds: int, out: tuple[int, int], *,
+        wide: bool = False, joins: bool = False,
+    ) -> None:  # fmt: skip
+        """The next step. `wide`: the next may need its depthwise output; `joins`: it adds to the previous one's."""
+        number = len(self._steps)
+        scratch = shared = None
+        _, weights = sections(operation.weights)
+        if operation.shared:
+            shared = self._wide if joins else self._new(f"{name} depthwise", operation.shared, number)
+            self._until(shared, number)
+        self._wide = shared if wide and shared else ""
+        _, size = sections(operation.scratch)
+        if size:
+            scratch = self._new(f"{name} scratch", size * self._threads, number)
+        self._until(self._source, number)
+        target = self._target(name, operation, out, number)
+        self._steps.append(
+            Step(name, operation, layers, multiply_adds, self._weights, self._source, target, scratch, shared)
+        )
+        self._weights += weights
+        self._source = target
+
+    def _target(self, name: str, operation: Operation, out: tuple[int, int], number: int) -> str:
+        if isinstance(operation, Linear):
+            return "logits"
+        if isinstance(operation, Block):
+            # Rows that are still to be expanded lie below the rows that are written, and a whole map is expanded
+            # before any of it is written; but with rows dealt out, a neighbour still reads the edge of another's.
+            alone = operation.schedule.whole or self._threads == 1
+            if operation.shortcut == "bottleneck" and alone:
+                return self._source
+            channels = operation.project.out_channels
+        else:
+            channels = operation.conv.out_channels if isinstance(operation, Stem) else operation.product.channels
+        return self._new(f"{name} map", out[0] * out[1] * channels, number)
+
+    def _new(self, name: str, size: int, number: int) -> str:
+        self._buffers[name] = Buffer(name, aligned(size), number, number)
+        return name
+
+    def _until(self, name: str, number: int) -> None:
+        if name in self._buffers:
+            self._buffers[name] = replace(self._buffers[name], last=number)
+
+    def finished(self, size: tuple[int, int], layers: lower.Layers) -> Plan:
+        placed = place(list(self._buffers.values()))
+        arena = max(buffer.at + buffer.size for buffer in placed)
+        return Plan(
+            size, layers.stem.in_channels, layers.linear.out_features, self._threads, self._cpu, tuple(self._steps),
+            {buffer.name: buffer for buffer in placed}, self._weights, arena,
+        )  # fmt: skip
+
+
+def place(buffers: list[Buffer]) -> list[Buffer]:
+    """The buffers with offsets: no two that live at the same step overlap. Largest first, each as low as it fits."""
+    placed: list[Buffer] = []
+    for buffer in sorted(buffers, key=lambda buffer: (-buffer.size, buffer.first)):
+        at = 0
+        for other in sorted(placed, key=lambda other: other.at):
+            meets = other.first <= buffer.last and buffer.first <= other.last
+            if meets and at + buffer.size > other.at and other.at + other.size > at:
+                at = other.at + other.size
+        placed.append(replace(buffer, at=at))
+    return sorted(placed, key=lambda buffer: (buffer.first, buffer.name))

@@ -1,0 +1,247 @@
+"""How each product and each block is cut up, as pure functions of shapes and a CPU; every number has its reason.
+
+A *tile* is what one inner loop keeps in registers: `rows` output pixels times `vectors` vectors of output
+channels. A *panel* is the channels of one tile; its weights lie together in memory. A *stripe* is the output rows
+that a block computes at a time, and its expanded rows wait in a ring, one ring per panel of expanded channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+
+from mobilenetv2.spec import BlockSpec, ConvSpec
+
+STORE_CYCLES = 2.2  # per accumulator after the K loop: bias, clamp, store
+TILE_CYCLES = 8  # per tile: pointers, loop entry
+FMA_LATENCY = 4  # cycles on every x86 since Skylake and on Arm's big cores; two FMA start per cycle
+# A block works on its whole map at once where one panel's expanded map stays near the core and the depthwise
+# output fits half of a 1 MiB L2; otherwise it streams rows.
+WHOLE_PANEL_BYTES = 64 << 10
+WHOLE_DEPTHWISE_BYTES = 512 << 10
+STRIPE_BYTES = 256 << 10  # rings and depthwise rows of one stripe: a quarter of that L2, beside the weights
+STRIPE_ROWS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """What kernels need to know of a CPU. `name` and `features` are LLVM's; `lanes` float32 in a vector."""
+
+    name: str
+    features: str
+    triple: str
+    lanes: int
+    registers: int
+    spare: int  # registers that an inner loop needs beside sums and weights
+    fused: bool = True  # has multiply-add in one instruction
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Channels `start` .. `start + channels` in vectors of these widths."""
+
+    start: int
+    widths: tuple[int, ...]
+
+    @property
+    def channels(self) -> int:
+        return sum(self.widths)
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        return tuple(sum(self.widths[:i]) for i in range(len(self.widths)))
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """`count` panels of the same widths, one after the other: one loop in the code."""
+
+    first: int  # the first panel's number
+    panel: Panel
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    rows: int
+    vectors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """[rows, depth] x [depth, channels]: its tile, and its channels in panels."""
+
+    rows: int
+    depth: int
+    channels: int
+    tile: Tile
+    panels: tuple[Panel, ...]
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        return groups(self.panels)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockSchedule:
+    """How one inverted residual runs. `whole`: the stripe is the whole map, panel by panel."""
+
+    whole: bool
+    stripe: int
+    panels: tuple[Panel, ...]  # of expanded channels
+    expand: Product | None
+    depthwise_columns: int
+    project: Product
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        return groups(self.panels)
+
+
+def vectors(channels: int, lanes: int) -> tuple[int, ...]:
+    """`channels` as whole vectors and narrower ones for what is left: 24 lanes of 16 are (16, 8), 7 are (4, 2, 1)."""
+    widths = [lanes] * (channels // lanes)
+    left, width = channels % lanes, lanes // 2
+    while left:
+        if left >= width:
+            widths.append(width)
+            left -= width
+        width //= 2
+    return tuple(widths)
+
+
+def panels(channels: int, lanes: int, most: int) -> tuple[Panel, ...]:
+    """`channels` in panels of at most `most` vectors, as even as possible: five vectors by 4 are 3 + 2, not 4 + 1."""
+    widths = vectors(channels, lanes)
+    count = -(-len(widths) // most)
+    result: list[Panel] = []
+    first = start = 0
+    for sharing in balanced(len(widths), count):
+        result.append(Panel(start, widths[first : first + sharing]))
+        first += sharing
+        start += result[-1].channels
+    return tuple(result)
+
+
+def groups(of: tuple[Panel, ...]) -> tuple[Group, ...]:
+    """Neighbouring panels of equal widths together."""
+    result: list[Group] = []
+    number = 0
+    for _, equal in groupby(of, key=lambda panel: panel.widths):
+        members = list(equal)
+        result.append(Group(number, members[0], len(members)))
+        number += len(members)
+    return tuple(result)
+
+
+def balanced(total: int, parts: int) -> tuple[int, ...]:
+    """`total` in `parts` that differ by at most one, the larger ones first."""
+    small, larger = divmod(total, parts)
+    return (small + 1,) * larger + (small,) * (parts - larger)
+
+
+@lru_cache(maxsize=1024)
+def product(rows: int, depth: int, channels: int, cpu: Cpu, *, widest: int = 8) -> Product:
+    """The cheapest tile for [rows, depth] x [depth, channels] whose registers do not spill.
+
+    Accumulators, one row of weights and `cpu.spare` must fit: 14 x 2 needs 28 + 2 + 1 of 32, and 7 x 4 would need
+    33: it spills and runs at half speed.
+    """
+    best: tuple[float, Tile, tuple[Panel, ...]] | None = None
+    for most in range(1, min(widest, len(vectors(channels, cpu.lanes))) + 1):
+        parts = panels(channels, cpu.lanes, most)
+        widest_part = max(len(panel.widths) for panel in parts)
+        for height in range(1, min(rows, cpu.registers) + 1):
+            if height * widest_part + widest_part + cpu.spare > cpu.registers:
+                break
+            cost = _product_cycles(rows, depth, parts, height)
+            if best is None or cost < best[0]:
+                best = cost, Tile(height, most), parts
+    assert best is not None
+    return Product(rows, depth, channels, best[1], best[2])
+
+
+def _product_cycles(rows: int, depth: int, parts: tuple[Panel, ...], height: int) -> float:
+    """Cycles of a core that starts two FMA and two loads per cycle."""
+    cycles = 0.0
+    for group in groups(parts):
+        wide = len(group.panel.widths)
+        for tall in balanced(rows, -(-rows // height)):
+            step = max(tall * wide / 2, (tall + wide) / 2, FMA_LATENCY)
+            cycles += group.count * (step * depth + tall * wide * STORE_CYCLES + TILE_CYCLES)
+    return cycles
+
+
+def depthwise_columns(columns: int, stride: int, cpu: Cpu) -> int:
+    """Output pixels that a depthwise inner loop computes together.
+
+    With 32 registers the nine weights stay in registers beside 7 accumulators and the inputs they share (9 at
+    stride 1, 15 at stride 2 come and go); with 16 the weights of one kernel row stay.
+    """
+    most = (7 if stride == 1 else 6) if cpu.registers >= 32 else 4
+    return max(balanced(columns, -(-columns // most)))
+
+
+def ring_rows(conv: ConvSpec, stripe: int) -> int:
+    """Expanded rows that `stripe` rows of depthwise output look at."""
+    return (stripe - 1) * conv.stride + 2 * conv.dilation + 1
+
+
+def block(block: BlockSpec, stem: ConvSpec | None, height: int, width: int, cpu: Cpu, *, keep: bool) -> BlockSchedule:
+    """The schedule of a block whose depthwise reads a map of `height` x `width`.
+
+    `stem`: the convolution that makes the expanded rows in the block's stead (the network's first block has no
+    expansion). `keep`: the depthwise output must exist as a whole, because a shortcut joins it.
+    """
+    conv = block.depthwise
+    expanded, out_height, out_width = conv.out_channels, conv.out_size(height), conv.out_size(width)
+    source = stem or block.expand
+
+    def made(rows: int) -> Product | None:
+        if source is None:
+            return None
+        depth = source.kernel * source.kernel * source.in_channels
+        return product(rows, depth, expanded, cpu, widest=4)
+
+    def finished(stripe: int, *, whole: bool) -> BlockSchedule:
+        expand = made(height * width if whole and stem is None else width)
+        parts = expand.panels if expand else panels(expanded, cpu.lanes, 2)
+        columns = depthwise_columns(out_width, conv.stride, cpu)
+        project = product(stripe * out_width, expanded, block.out_channels, cpu)
+        return BlockSchedule(whole, stripe, parts, expand, columns, project)
+
+    whole = finished(out_height, whole=True)
+    widest = max(panel.channels for panel in whole.panels)
+    fits = (
+        4 * widest * ring_rows(conv, out_height) * row_columns(conv, width) <= WHOLE_PANEL_BYTES
+        and 4 * out_height * out_width * expanded <= WHOLE_DEPTHWISE_BYTES
+    )
+    if keep or (fits and stem is None):
+        return whole
+    stripe = _stripe(block, height, width, cpu)
+    return finished(stripe, whole=False)
+
+
+def row_columns(conv: ConvSpec, width: int) -> int:
+    """Columns of an expanded row in the ring: the map's, and the zeros that the depthwise reads beside it."""
+    return width + sum(conv.pads(width))
+
+
+def _stripe(block: BlockSpec, height: int, width: int, cpu: Cpu) -> int:
+    """Rows per stripe that make the projection's tiles cheapest per pixel, while everything stays near the core."""
+    conv = block.depthwise
+    out_height, out_width = conv.out_size(height), conv.out_size(width)
+    row_bytes = 4 * conv.out_channels * row_columns(conv, width)
+    best = (float("inf"), 1)
+    for stripe in range(1, min(STRIPE_ROWS, out_height) + 1):
+        held = ring_rows(conv, stripe) * row_bytes + stripe * 4 * out_width * conv.out_channels
+        if stripe > 1 and held > STRIPE_BYTES:
+            break
+        cycles = 0.0
+        for rows, times in ((stripe, out_height // stripe), (out_height % stripe, 1)):
+            if rows:
+                chosen = product(rows * out_width, conv.out_channels, block.out_channels, cpu)
+                cycles += times * _product_cycles(chosen.rows, chosen.depth, chosen.panels, chosen.tile.rows)
+        best = min(best, (cycles * (1 + 0.01 * stripe), stripe))  # a taller stripe must be worth its memory
+    return best[1]
