@@ -270,6 +270,12 @@ class Kernel:
         first = self.b.insert_element(nothing, element, ir.Constant(ir.IntType(32), 0))
         return self.b.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width))
 
+    def prefetch(self, place: Pointer) -> None:
+        """Ask for the cache line at `place` to come to L2. The place need not be memory: then nothing happens."""
+        number = ir.IntType(32)
+        ask = self.module.intrinsic("llvm.prefetch.p0", _VOID, [_POINTER, number, number, number])
+        self.b.call(ask, [place.address, *(ir.Constant(number, n) for n in (0, 2, 1))])  # to read, L2, data
+
     def fma(self, a: Value, b: Value, c: Value) -> Value:
         """a x b + c; rounded once where the CPU can, twice where it cannot."""
         if not self.cpu.fused:

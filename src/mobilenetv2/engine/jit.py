@@ -21,7 +21,7 @@ NAMED: dict[str, Cpu] = {
         # one register for the pixel; without FMA, one more for the product
         Cpu("x86-64", "", "x86_64-unknown-linux-gnu", lanes=4, registers=16, spare=2, fused=False),
         Cpu("haswell", "", "x86_64-unknown-linux-gnu", lanes=8, registers=16, spare=1),
-        Cpu("skylake-avx512", "", "x86_64-unknown-linux-gnu", lanes=16, registers=32, spare=1),
+        Cpu("skylake-avx512", "", "x86_64-unknown-linux-gnu", lanes=16, registers=32, spare=1, held=2),
         # LLVM keeps several pixels under way on NEON: 14 x 2 tiles spilled with fewer
         Cpu("neoverse-n1", "", "aarch64-unknown-linux-gnu", lanes=4, registers=32, spare=4),
     )

@@ -139,10 +139,22 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The last pointwise convolution and the mean over its map, which never exists."""
+    """The last pointwise convolution and the mean over its map, which never exists.
+
+    `next_weights`: elements of weights that the following step reads once, at the speed of memory (the classifier's
+    5 MB): this step, which computes more than it reads, asks for them beside its own.
+    """
 
     activation: Activation
     product: Product
+    next_weights: int = 0
+
+    @property
+    def next_lines(self) -> int:
+        """Cache lines of them per turn of the inner loop: two at most, so that its multiply-adds still hide them."""
+        tiles = -(-self.product.rows // self.product.tile.rows)
+        turns = len(self.product.panels) * tiles * self.product.depth
+        return min(2, -(-self.next_weights // (schedule.LINE * turns)))
 
     @property
     def weights(self) -> tuple[tuple[str, int], ...]:

@@ -97,7 +97,11 @@ def plan(network: Spec, size: tuple[int, int], cpu: Cpu, *, threads: int = 1) ->
         builder.add(name, operation, names, sum(costs), operation.out, wide=wide, joins=block.shortcut == "expansion")
         height, width = operation.out
     last, linear = layers.last, layers.linear
-    pool = Pool(last.activation, schedule.product(height * width, last.in_channels, last.out_channels, cpu, widest=4))
+    pool = Pool(
+        last.activation,
+        schedule.product(height * width, last.in_channels, last.out_channels, cpu, widest=4),
+        next_weights=linear.in_features * linear.out_features,
+    )
     builder.add("last + mean", pool, {"": last.name}, _multiply_adds(last, height, width), (1, 1))
     classify = Linear(schedule.product(1, linear.in_features, linear.out_features, cpu))
     builder.add("classifier", classify, {"": linear.name}, linear.in_features * linear.out_features, (1, 1))

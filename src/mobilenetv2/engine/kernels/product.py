@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mobilenetv2.engine.ir import Kernel, Number, Pointer, Value
-from mobilenetv2.engine.schedule import Panel, Product, balanced
+from mobilenetv2.engine.schedule import AHEAD_BYTES, LINE, Panel, Product, balanced
 from mobilenetv2.spec import Activation
 
+Turn = Callable[[Number], None]  # what else a turn of the inner loop does, given its number among all of a panel's
 Finish = Callable[[Number, int, list[Value]], None]  # (the tile's first row, row in the tile, its vectors)
 
 
@@ -26,19 +27,25 @@ class Pixels:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """One panel's weights [K, channels], its biases, and its widths."""
+    """One panel's weights [K, channels], its biases, and its widths.
+
+    `ahead`: the inner loop asks for the weights this many elements further on, those of later steps included.
+    """
 
     panel: Panel
     weight: Pointer
     bias: Pointer
+    ahead: int
 
 
-def panel_weights(panel: Panel, start: Number, depth: int, weight: Pointer, bias: Pointer) -> Weights:
+def panel_weights(
+    panel: Panel, start: Number, depth: int, weight: Pointer, bias: Pointer, *, ahead: int = AHEAD_BYTES // 4
+) -> Weights:
     """The weights of the panel whose first channel is `start`, in a product's packed `weight` and `bias`."""
-    return Weights(panel, weight + start * depth, bias + start)
+    return Weights(panel, weight + start * depth, bias + start, ahead)
 
 
-def tile(f: Kernel, rows: int, pixels: Pixels, first: Number, weights: Weights) -> list[list[Value]]:
+def tile(f: Kernel, rows: int, pixels: Pixels, first: Number, weights: Weights, turn: Turn) -> list[list[Value]]:
     """bias + pixels x weights for `rows` rows from `first`: sums[row][vector], added up in the order of K."""
     panel = weights.panel
     parts = list(zip(panel.offsets, panel.widths, strict=True))
@@ -49,6 +56,10 @@ def tile(f: Kernel, rows: int, pixels: Pixels, first: Number, weights: Weights) 
         with f.loop(0, pixels.depth, carry=sums) as k:
             row = weight + k * panel.channels
             vectors = [f.load(row + at, width) for at, width in parts]
+            if weights.ahead:
+                for line in range(0, panel.channels, LINE):
+                    f.prefetch(row + (weights.ahead + line))
+            turn(k)
             for m in range(rows):
                 element = pixel + k + m * pixels.stride
                 lanes = {width: f.splat(element, width) for width in panel.widths}
@@ -60,7 +71,7 @@ def tile(f: Kernel, rows: int, pixels: Pixels, first: Number, weights: Weights) 
 
 def product(
     f: Kernel, shape: Product, pixels: Pixels, weights: Weights, finish: Finish, *, rows: int | None = None,
-    first: Number = 0, last: Number | None = None, carry: list[Value] | None = None,
+    first: Number = 0, last: Number | None = None, carry: list[Value] | None = None, turn: Turn = lambda _: None,
 ) -> None:  # fmt: skip
     """All rows for one panel, tile by tile, or the tiles `first` .. `last`; `finish` takes each row's sums.
 
@@ -76,7 +87,11 @@ def product(
         if not (isinstance(low, int) and isinstance(high, int)) or low < high:
             with f.loop(low, high, carry=carry) as number:
                 row = number * height + base
-                for m, sums in enumerate(tile(f, height, pixels, row, weights)):
+
+                def numbered(k: Number, number: Number = number) -> None:
+                    turn(number * shape.depth + k)
+
+                for m, sums in enumerate(tile(f, height, pixels, row, weights, numbered)):
                     finish(row, m, sums)
         start += (end - begin) * height
         begin = end
