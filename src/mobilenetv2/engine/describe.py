@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mobilenetv2.complexity import complexity
-from mobilenetv2.engine.operations import Block
+from mobilenetv2.engine.operations import Block, Chain
 from mobilenetv2.engine.plan import Plan, Step, plan
 from mobilenetv2.engine.schedule import Product
 from mobilenetv2.spec import Spec
@@ -94,6 +94,8 @@ def _step(step: Step, number: int, planned: Plan) -> dict[str, Any]:
 
 def _output(step: Step) -> str:
     operation = step.operation
+    if isinstance(operation, Chain):
+        operation = operation.blocks[-1]
     if isinstance(operation, Block):
         return f"{operation.out[0]} x {operation.out[1]} x {operation.project.out_channels}"
     channels = operation.product.channels
@@ -103,8 +105,12 @@ def _output(step: Step) -> str:
 
 def _schedule(step: Step) -> str:
     operation = step.operation
-    if not isinstance(operation, Block):
-        return f"tiles {_tile(operation.product)}"
+    if isinstance(operation, Chain):
+        return "; ".join(_block(block) for block in operation.blocks)
+    return _block(operation) if isinstance(operation, Block) else f"tiles {_tile(operation.product)}"
+
+
+def _block(operation: Block) -> str:
     chosen = operation.schedule
     how = (
         f"whole map, {len(chosen.panels)} x {chosen.panels[0].channels} channels at a time"

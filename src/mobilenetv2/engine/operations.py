@@ -138,6 +138,42 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class Chain:
+    """Blocks that follow each other row by row: the maps between them exist as a few rows only.
+
+    The first may have the stem in it. A part of block i is called "i.part" in weights and scratch memory.
+    """
+
+    blocks: tuple[Block, ...]
+
+    @property
+    def out(self) -> tuple[int, int]:
+        return self.blocks[-1].out
+
+    def lines(self, number: int) -> int:
+        """Output rows of block `number` that the next one looks at together."""
+        return self.blocks[number + 1].ring_rows
+
+    @property
+    def weights(self) -> tuple[tuple[str, int], ...]:
+        return tuple((f"{i}.{name}", size) for i, block in enumerate(self.blocks) for name, size in block.weights)
+
+    @property
+    def scratch(self) -> tuple[tuple[str, int], ...]:
+        """Per thread."""
+        own = ((f"{i}.{name}", size) for i, block in enumerate(self.blocks) for name, size in block.scratch)
+        between = (
+            (f"{i}.rows", self.lines(i) * block.out[1] * block.project.out_channels)
+            for i, block in enumerate(self.blocks[:-1])
+        )
+        return (*own, *between)
+
+    @property
+    def shared(self) -> int:
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
 class Pool:
     """The last pointwise convolution and the mean over its map, which never exists.
 
@@ -188,11 +224,14 @@ class Linear:
         return 0
 
 
-Operation = Stem | Block | Pool | Linear
+Operation = Stem | Block | Chain | Pool | Linear
 
 
 def panels(operation: Operation, section: str) -> tuple[Panel, ...]:
     """The panels in which the weights of `section` are laid out."""
+    if isinstance(operation, Chain):
+        number, _, section = section.partition(".")
+        return panels(operation.blocks[int(number)], section)
     if isinstance(operation, Block):
         if section == "project":
             return operation.schedule.project.panels

@@ -7,7 +7,7 @@ import numpy as np
 from mobilenetv2 import spec
 from mobilenetv2.engine import lower
 from mobilenetv2.engine.lower import Float32Array
-from mobilenetv2.engine.operations import Block, Linear, Pool, Stem, panels, sections
+from mobilenetv2.engine.operations import Block, Chain, Linear, Operation, Pool, Stem, panels, sections
 from mobilenetv2.engine.plan import Plan, Step
 from mobilenetv2.engine.schedule import Panel
 from mobilenetv2.model_file import ModelFile
@@ -43,16 +43,28 @@ def _sections(step: Step, model: ModelFile, convs: dict[str, spec.ConvSpec]) -> 
             folded = lower.fold(convs[layer], model.tensors, model.info.spec.backbone.bn_eps)
         result["weight"], result["bias"] = by_panel(folded.weight, operation.product.panels), folded.bias
         return result
-    stem = operation if isinstance(operation, Stem) else operation.stem
-    if stem is not None:
-        result["scale"], result["shift"] = lower.input_rows(model, stem.width)
+    for prefix, stem in _stems(operation):
+        result[f"{prefix}scale"], result[f"{prefix}shift"] = lower.input_rows(model, stem.width)
     for part, layer in step.layers.items():
         folded = lower.fold(convs[layer], model.tensors, model.info.spec.backbone.bn_eps)
         where = panels(operation, part)
-        if isinstance(operation, Block) and part == "depthwise":
+        if part.endswith("depthwise"):
             where = tuple(vector for panel in where for vector in _vectors(panel))
         result[f"{part}.weight"], result[f"{part}.bias"] = by_panel(folded.weight, where), folded.bias
     return result
+
+
+def _stems(operation: Operation) -> list[tuple[str, Stem]]:
+    """The stem in an operation, if there is one, with what its sections' names begin with."""
+    match operation:
+        case Stem():
+            return [("", operation)]
+        case Block(stem=Stem() as stem):
+            return [("", stem)]
+        case Chain(blocks=(Block(stem=Stem() as stem), *_)):
+            return [("0.", stem)]
+        case _:
+            return []
 
 
 def by_panel(weight_KO: Float32Array, where: tuple[Panel, ...]) -> Float32Array:

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mobilenetv2.engine import lower, schedule
-from mobilenetv2.engine.operations import Block, Linear, Operation, Pool, Stem, aligned, sections
+from mobilenetv2.engine.operations import Block, Chain, Linear, Operation, Pool, Stem, aligned, sections
 from mobilenetv2.engine.schedule import Cpu
 from mobilenetv2.spec import BlockSpec, ConvSpec, Spec
+
+_PARTS = ("expand", "depthwise", "project")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +82,31 @@ def plan(network: Spec, size: tuple[int, int], cpu: Cpu, *, threads: int = 1) ->
     if not fused:
         builder.add("stem", stem, {"expand": layers.stem.name}, _multiply_adds(layers.stem, height, width), stem.out)
     height, width = stem.out
+    chained = _chained(layers.blocks, keeps, stem.out) if fused else 0
+    chain: list[Block] = []
+    names: dict[str, str] = {}
+    cost = 0
     for block in layers.blocks:
-        names = {
-            part: conv.name for part in ("expand", "depthwise", "project") if (conv := getattr(block, part)) is not None
-        }
-        out = block.depthwise.out_size(height), block.depthwise.out_size(width)
-        before = [conv for conv in block.convolutions if conv is not block.project]
-        costs = [_multiply_adds(conv, height, width) for conv in before] + [_multiply_adds(block.project, *out)]
         source = stem if fused and block.index == 0 else None
+        keep = block.index in keeps or block.shortcut == "expansion"
+        operation = _block(block, source, height, width, cpu, keep=keep, rowwise=block.index < chained)
+        own = {part: conv.name for part in _PARTS if (conv := getattr(block, part)) is not None}
         if source is not None:
-            names = {"expand": layers.stem.name, **names}
-            costs.append(_multiply_adds(layers.stem, *size))
-        wide = block.index in keeps or block.shortcut == "expansion"
-        operation = _block(block, source, height, width, cpu, keep=wide)
-        name = f"block {block.index}" if source is None else f"stem + block {block.index}"
-        builder.add(name, operation, names, sum(costs), operation.out, wide=wide, joins=block.shortcut == "expansion")
+            own = {"expand": layers.stem.name, **own}
+            cost += _multiply_adds(layers.stem, *size)
+        cost += sum(_multiply_adds(conv, height, width) for conv in block.convolutions if conv is not block.project)
         height, width = operation.out
+        cost += _multiply_adds(block.project, height, width)
+        if block.index < chained:
+            chain.append(operation)
+            names.update((f"{block.index}.{part}", layer) for part, layer in own.items())
+            if block.index == chained - 1:
+                builder.add(f"stem + blocks 0-{block.index}", Chain(tuple(chain)), names, cost, operation.out)
+                cost = 0
+            continue
+        name = f"block {block.index}" if source is None else f"stem + block {block.index}"
+        builder.add(name, operation, own, cost, operation.out, wide=keep, joins=block.shortcut == "expansion")
+        cost = 0
     last, linear = layers.last, layers.linear
     pool = Pool(
         last.activation,
@@ -108,8 +119,27 @@ def plan(network: Spec, size: tuple[int, int], cpu: Cpu, *, threads: int = 1) ->
     return builder.finished(size, layers)
 
 
-def _block(block: BlockSpec, stem: Stem | None, height: int, width: int, cpu: Cpu, *, keep: bool) -> Block:
-    chosen = schedule.block(block, stem.conv if stem else None, height, width, cpu, keep=keep)
+def _chained(blocks: tuple[BlockSpec, ...], keeps: set[int], size: tuple[int, int]) -> int:
+    """How many blocks the first step computes row by row, the stem's map being of `size`; 0 for no such step.
+
+    As long as the map between two would not stay near the core, up to the first block with a stride: a thread computes
+    the rows at the edge of its part again, and with every further stride twice as many.
+    """
+    height, width = size
+    for number, block in enumerate(blocks):
+        if number in keeps or block.shortcut == "expansion" or block.depthwise.dilation > 1:
+            return number if number > 1 else 0
+        height, width = block.depthwise.out_size(height), block.depthwise.out_size(width)
+        between = 4 * height * width * block.out_channels
+        if block.depthwise.stride > 1 or between <= schedule.CHAIN_BYTES:
+            return number + 1 if number else 0
+    return 0
+
+
+def _block(
+    block: BlockSpec, stem: Stem | None, height: int, width: int, cpu: Cpu, *, keep: bool, rowwise: bool
+) -> Block:
+    chosen = schedule.block(block, stem.conv if stem else None, height, width, cpu, keep=keep, rowwise=rowwise)
     if stem is not None and chosen.expand is not None:
         stem = replace(stem, product=chosen.expand)
     return Block(
@@ -172,6 +202,8 @@ class _Builder:
             if operation.shortcut == "bottleneck" and alone:
                 return self._source
             channels = operation.project.out_channels
+        elif isinstance(operation, Chain):
+            channels = operation.blocks[-1].project.out_channels
         else:
             channels = operation.conv.out_channels if isinstance(operation, Stem) else operation.product.channels
         return self._new(f"{name} map", out[0] * out[1] * channels, number)

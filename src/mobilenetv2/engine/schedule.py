@@ -24,6 +24,7 @@ LINE = 16  # float32 elements of a cache line
 # output fits half of a 1 MiB L2; otherwise it streams rows.
 WHOLE_PANEL_BYTES = 64 << 10
 WHOLE_DEPTHWISE_BYTES = 512 << 10
+CHAIN_BYTES = 512 << 10  # a map larger than half of that L2 does not stay near the core between two blocks
 STRIPE_BYTES = 256 << 10  # rings and depthwise rows of one stripe: a quarter of that L2, beside the weights
 STRIPE_ROWS = 8
 
@@ -193,11 +194,14 @@ def ring_rows(conv: ConvSpec, stripe: int) -> int:
     return (stripe - 1) * conv.stride + 2 * conv.dilation + 1
 
 
-def block(block: BlockSpec, stem: ConvSpec | None, height: int, width: int, cpu: Cpu, *, keep: bool) -> BlockSchedule:
+def block(
+    block: BlockSpec, stem: ConvSpec | None, height: int, width: int, cpu: Cpu, *, keep: bool, rowwise: bool = False
+) -> BlockSchedule:
     """The schedule of a block whose depthwise reads a map of `height` x `width`.
 
     `stem`: the convolution that makes the expanded rows in the block's stead (the network's first block has no
     expansion). `keep`: the depthwise output must exist as a whole, because a shortcut joins it.
+    `rowwise`: the block is computed row by row, in a chain.
     """
     conv = block.depthwise
     expanded, out_height, out_width = conv.out_channels, conv.out_size(height), conv.out_size(width)
@@ -216,6 +220,8 @@ def block(block: BlockSpec, stem: ConvSpec | None, height: int, width: int, cpu:
         project = product(stripe * out_width, expanded, block.out_channels, cpu, held=cpu.held)
         return BlockSchedule(whole, stripe, parts, expand, columns, project)
 
+    if rowwise:
+        return finished(1, whole=False)
     whole = finished(out_height, whole=True)
     widest = max(panel.channels for panel in whole.panels)
     fits = (

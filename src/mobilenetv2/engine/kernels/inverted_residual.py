@@ -2,20 +2,23 @@
 
 Streaming: for each stripe of output rows, panel by panel of expanded channels: expand the rows that the ring lacks,
 run the depthwise over the ring; then project the stripe. Nothing is expanded twice, except at the edge between two
-threads' rows. Whole: where the map is small, a thread expands its panels over all of it, one after the other through
-one small buffer; when all threads have done so, they share out the tiles of the projection.
+threads' rows. A chain of blocks streams too: each asks the one before it for the rows that it is about to expand, so
+the maps between them exist as a few rows only. Whole: where the map is small, a thread expands its panels over all of
+it, one after the other through one small buffer; when all threads have done so, they share out the tiles of the
+projection.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mobilenetv2.engine.ir import Kernel, Module, Number, Pointer, Value
 from mobilenetv2.engine.kernels.depthwise import Target, depthwise_row
 from mobilenetv2.engine.kernels.memory import share, zero
 from mobilenetv2.engine.kernels.product import Pixels, panel_weights, product, tiles
-from mobilenetv2.engine.kernels.sources import Copy, Expansion, Source, StemRows
-from mobilenetv2.engine.operations import Block, sections
+from mobilenetv2.engine.kernels.sources import Copy, Expansion, Rows, Source, StemRows
+from mobilenetv2.engine.operations import Block, Chain, sections
 from mobilenetv2.engine.schedule import Panel
 
 POINTERS = ("source", "target", "weights", "scratch", "shared", "team")
@@ -25,54 +28,110 @@ NUMBERS = ("is_bytes", "thread", "threads")
 def emit(module: Module, name: str, block: Block, barrier: Kernel) -> Kernel:
     """The function `name` that computes one thread's part of `block`."""
     f = module.function(name, POINTERS, NUMBERS)
-    writer = _Writer(f, block)
-    scratch = sections(block.scratch)[0]
-    zero(f, f.scratch + scratch["ring"], block.ring)  # the padding in it stays zero
+    weights, scratch = _places(f.weights, block.weights), _places(f.scratch, block.scratch)
+    writer = _Writer(f, block, weights, scratch, _map(f.source, block, before=True), _map(f.target, block), None)
+    writer.clear()
     if block.schedule.whole:
         writer.whole(barrier)
     else:
-        writer.streamed(f.scratch + scratch["wide"])
+        writer.streamed()
     f.end()
     return f
 
 
+def emit_chain(module: Module, name: str, chain: Chain) -> Kernel:
+    """The function `name` that computes one thread's rows of the last block's map and what they need of the others."""
+    f = module.function(name, POINTERS, NUMBERS)
+    weights, scratch = _places(f.weights, chain.weights), _places(f.scratch, chain.scratch)
+    source, writer = _map(f.source, chain.blocks[0], before=True), None
+    for i, block in enumerate(chain.blocks):
+        target = _map(f.target, block)
+        if i < len(chain.blocks) - 1:
+            target = Rows(scratch[f"{i}.rows"], target.size, chain.lines(i))
+        writer = _Writer(f, block, _part(weights, i), _part(scratch, i), source, target, writer)
+        writer.clear()
+        source = target
+    assert writer is not None
+    writer.streamed()
+    f.end()
+    return f
+
+
+def _places(base: Pointer, parts: Iterable[tuple[str, int]]) -> dict[str, Pointer]:
+    return {name: base + at for name, at in sections(parts)[0].items()}
+
+
+def _part(places: dict[str, Pointer], number: int) -> dict[str, Pointer]:
+    """A chain's places of block `number`, under the names that they have in a block alone."""
+    prefix = f"{number}."
+    return {name.removeprefix(prefix): place for name, place in places.items() if name.startswith(prefix)}
+
+
+def _map(place: Pointer, block: Block, *, before: bool = False) -> Rows:
+    """The map that a block reads (`before`) or writes."""
+    if before:
+        conv = block.expand or block.depthwise
+        return Rows(place, block.width * conv.in_channels)
+    return Rows(place, block.out[1] * block.project.out_channels)
+
+
 @dataclass(frozen=True, slots=True)
 class _Writer:
+    """Writes the code of one block. `before` writes the block that its source rows come from, in a chain."""
+
     f: Kernel
     block: Block
+    weights: dict[str, Pointer]
+    scratch: dict[str, Pointer]
+    source: Rows
+    target: Rows
+    before: _Writer | None
 
-    def streamed(self, wide: Pointer) -> None:
+    def clear(self) -> None:
+        """Zero the ring: the padding in it stays zero."""
+        zero(self.f, self.scratch["ring"], self.block.ring)
+
+    def streamed(self) -> None:
         f, height, stripe = self.f, self.block.out[0], self.block.schedule.stripe
         full, left = divmod(height, stripe)
         begin, end = share(f, full + (left > 0))
         with f.loop(begin, f.least(end, full)) as number:
-            self._stripe(number * stripe, stripe, wide, first=f.equal(number, begin))
+            self._stripe(number * stripe, stripe, first=f.equal(number, begin))
         if left:
             with f.when(f.both(f.less(full, end), f.less(begin, end))):
-                self._stripe(full * stripe, left, wide, first=f.equal(begin, full))
+                self._stripe(full * stripe, left, first=f.equal(begin, full))
 
-    def _stripe(self, y: Number, rows: int, wide: Pointer, *, first: Value) -> None:
+    def _stripe(self, y: Number, rows: int, *, first: Value) -> None:
         """Output rows `y` .. `y + rows`. `first`: this thread has expanded nothing yet."""
-        f, block = self.f, self.block
+        f, block, wide = self.f, self.block, self.scratch["wide"]
         conv = block.depthwise
         top, reach = conv.pads(block.height)[0], 2 * conv.dilation + 1
         # rows of the ring are counted from the first row of padding, so none is below 0
         low = f.choose(first, y * conv.stride, (y - 1) * conv.stride + reach)
         high = (y + (rows - 1)) * conv.stride + reach
-        source = self._source()
+        if self.before is not None:
+            self.before.rows(low - top, high - top, first=first)
+        source = self._expanded()
         source.prepare(f, low - top, high - top, first=first)
         for group in block.schedule.groups:
             with f.loop(0, group.count) as number:
                 start = group.panel.start + number * group.panel.channels
-                ring = f.scratch + sections(block.scratch)[0]["ring"] + start * (block.ring_rows * block.columns)
+                ring = self.scratch["ring"] + start * (block.ring_rows * block.columns)
                 with f.loop(low, high) as row:
                     self._ring_row(source, row, top, group.panel, start, ring)
                 with f.loop(0, rows) as i:
-                    self._depthwise(group.panel, start, ring, y + i, wide + i * self._row_of(wide=True))
+                    self._depthwise(group.panel, start, ring, y + i, wide + i * self._wide_row)
         shape = block.schedule.project
         for group in shape.groups:
             with f.loop(0, group.count) as number:
                 self._project(group.panel, group.panel.start + number * group.panel.channels, wide, y, rows)
+
+    def rows(self, low: Number, high: Number, *, first: Value) -> None:
+        """Output rows `low` .. `high` as far as they lie in the map, one by one; `first` holds for the first call."""
+        f = self.f
+        low, high = f.most(low, 0), f.least(high, self.block.out[0])
+        with f.loop(low, high) as y:
+            self._stripe(y, 1, first=f.both(first, f.equal(y, low)))
 
     def _ring_row(self, source: Source, row: Number, top: int, panel: Panel, start: Number, ring: Pointer) -> None:
         f, block = self.f, self.block
@@ -89,13 +148,13 @@ class _Writer:
         chosen = block.schedule
         top, left = block.depthwise.pads(block.height)[0], block.depthwise.pads(block.width)[0]
         begin, end = share(f, len(chosen.panels))
-        source = self._source()
+        source = self._expanded()
         for group in chosen.groups:
             low, high = f.most(begin, group.first), f.least(end, group.first + group.count)
             with f.loop(low, high) as number:
                 panel = group.panel
                 start = panel.start + (number - group.first) * panel.channels
-                place = f.scratch + (top * block.columns + left) * panel.channels
+                place = self.scratch["ring"] + (top * block.columns + left) * panel.channels
                 self._clear_edges()
                 if isinstance(source, Expansion):
                     source.whole(f, panel, start, place, block.columns - block.width)
@@ -103,7 +162,7 @@ class _Writer:
                     with f.loop(0, block.height) as y:
                         source.row(f, y, panel, start, place + y * (block.columns * panel.channels), panel.channels)
                 with f.loop(0, block.out[0]) as y:
-                    self._depthwise(panel, start, f.scratch, y, f.shared + y * self._row_of(wide=True))
+                    self._depthwise(panel, start, self.scratch["ring"], y, f.shared + y * self._wide_row)
         f.call(barrier, f.team, f.threads)
         shape = chosen.project
         count = tiles(shape)
@@ -120,32 +179,29 @@ class _Writer:
     def _clear_edges(self) -> None:
         """Panels of other widths lie elsewhere in the buffer: the padding must be zero again."""
         if len({panel.channels for panel in self.block.schedule.panels}) > 1:
-            zero(self.f, self.f.scratch, self.block.ring)
+            self.clear()
 
-    def _source(self) -> Source:
-        f, block = self.f, self.block
-        at = sections(block.weights)[0]
+    def _expanded(self) -> Source:
+        """Where the expanded rows come from."""
+        f, block, at = self.f, self.block, self.weights
         if block.stem is not None:
-            return StemRows(
-                block.stem, f.source, f.is_bytes, f.scratch + sections(block.scratch)[0]["lines"], block.lines,
-                *(f.weights + at[part] for part in ("scale", "shift", "expand.weight", "expand.bias")),
-            )  # fmt: skip
+            first = (at["scale"], at["shift"], at["expand.weight"], at["expand.bias"])
+            return StemRows(block.stem, self.source.place, f.is_bytes, self.scratch["lines"], block.lines, *first)
         if block.expand is None or block.schedule.expand is None:
-            return Copy(f.source, block.width, block.depthwise.in_channels)
-        weight, bias = f.weights + at["expand.weight"], f.weights + at["expand.bias"]
-        return Expansion(f.source, block.width, block.schedule.expand, weight, bias, block.expand.activation)
+            return Copy(self.source, block.width, block.depthwise.in_channels)
+        weight, bias = at["expand.weight"], at["expand.bias"]
+        return Expansion(self.source, block.width, block.schedule.expand, weight, bias, block.expand.activation)
 
     def _depthwise(self, panel: Panel, start: Number, ring: Pointer, y: Number, place: Pointer) -> None:
         """Output row `y` of a panel from its ring (or its whole map, which is a ring that is never full)."""
         f, block = self.f, self.block
         conv = block.depthwise
-        at = sections(block.weights)[0]
         rows = [
             ring + ((y * conv.stride + ky * conv.dilation) % block.ring_rows) * (block.columns * panel.channels)
             for ky in range(3)
         ]
         target = Target(place + start, conv.out_channels, block.shortcut == "expansion")
-        weight, bias = f.weights + at["depthwise.weight"] + start * 9, f.weights + at["depthwise.bias"] + start
+        weight, bias = self.weights["depthwise.weight"] + start * 9, self.weights["depthwise.bias"] + start
         depthwise_row(
             f, conv, panel, rows, weight, bias, target,
             columns=block.out[1], together=block.schedule.depthwise_columns,
@@ -158,25 +214,21 @@ class _Writer:
         """One panel of the projection of `rows` depthwise rows to the output rows from `y`, shortcut included."""
         f, block = self.f, self.block
         shape, out = block.schedule.project, block.project.out_channels
-        at = sections(block.weights)[0]
-        weights = panel_weights(
-            panel, start, shape.depth, f.weights + at["project.weight"], f.weights + at["project.bias"]
-        )
-        offset = y * self._row_of(wide=False) + start
+        weights = panel_weights(panel, start, shape.depth, self.weights["project.weight"], self.weights["project.bias"])
+        target, shortcut = self.target.at(y) + start, self.source.at(y) + start
 
         def finish(first: Number, m: int, sums: list[Value]) -> None:
             pixel = first * out + m * out
-            target, source = f.target + offset + pixel, f.source + offset + pixel
             for at, value in zip(panel.offsets, sums, strict=True):
                 bottleneck = f.activate(value, block.project.activation)
                 if block.shortcut == "bottleneck":
-                    bottleneck = f.add(bottleneck, f.load(source + at, value.type.count))
-                f.store(bottleneck, target + at)
+                    bottleneck = f.add(bottleneck, f.load(shortcut + pixel + at, value.type.count))
+                f.store(bottleneck, target + pixel + at)
 
         pixels = Pixels([wide], shape.depth, shape.depth)
         product(f, shape, pixels, weights, finish, rows=rows * block.out[1], first=part[0], last=part[1])
 
-    def _row_of(self, *, wide: bool) -> int:
-        """Elements of an output row, of the depthwise or of the projection."""
-        conv = self.block.depthwise if wide else self.block.project
-        return self.block.out[1] * conv.out_channels
+    @property
+    def _wide_row(self) -> int:
+        """Elements of a row of depthwise output."""
+        return self.block.out[1] * self.block.depthwise.out_channels

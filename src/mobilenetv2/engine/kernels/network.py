@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mobilenetv2.engine.ir import Kernel, Module
 from mobilenetv2.engine.kernels import ends, inverted_residual
-from mobilenetv2.engine.operations import Block, Linear, Operation, Pool, Stem, sections
+from mobilenetv2.engine.operations import Block, Chain, Linear, Operation, Pool, Stem, sections
 from mobilenetv2.engine.plan import Plan
 
 ENTRY = "run"
@@ -53,6 +53,8 @@ def _kernel(module: Module, name: str, operation: Operation, barrier: Kernel) ->
             return ends.emit_stem(module, name, operation)
         case Block():
             return inverted_residual.emit(module, name, operation, barrier)
+        case Chain():
+            return inverted_residual.emit_chain(module, name, operation)
         case Pool():
             return ends.emit_pool(module, name, operation)
         case Linear():

@@ -16,6 +16,18 @@ from mobilenetv2.engine.schedule import Panel, Product
 from mobilenetv2.spec import Activation
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of a map, `size` elements each: all of them, or a ring of the last `lines`."""
+
+    place: Pointer
+    size: int
+    lines: int | None = None
+
+    def at(self, y: Number) -> Pointer:
+        return self.place + (y if self.lines is None else y % self.lines) * self.size
+
+
 class Source(Protocol):
     def prepare(self, f: Kernel, low: Number, high: Number, *, first: Value) -> None:
         """Called before the rows `low` .. `high` are asked for; `first` holds where no rows came before them."""
@@ -30,7 +42,7 @@ class Source(Protocol):
 class Expansion:
     """Rows of a pointwise convolution and its activation."""
 
-    map: Pointer
+    map: Rows
     width: int
     shape: Product
     weight: Pointer
@@ -42,7 +54,7 @@ class Expansion:
 
     def row(self, f: Kernel, y: Number, panel: Panel, start: Number, place: Pointer, stride: int) -> None:
         depth = self.shape.depth
-        pixels = Pixels([self.map + y * (self.width * depth)], depth, depth)
+        pixels = Pixels([self.map.at(y)], depth, depth)
         weights = panel_weights(panel, start, depth, self.weight, self.bias)
         write = writer(f, panel, place, stride, self.activation)
         product(f, self.shape, pixels, weights, write, rows=self.width)
@@ -57,14 +69,14 @@ class Expansion:
             at = place + (pixel + (pixel // self.width) * row_gap) * panel.channels
             store_all(f, panel, at, sums, self.activation)
 
-        product(f, self.shape, Pixels([self.map], depth, depth), weights, write)
+        product(f, self.shape, Pixels([self.map.place], depth, depth), weights, write)
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
     """The input's own rows, for a block without expansion."""
 
-    map: Pointer
+    map: Rows
     width: int
     channels: int
 
@@ -72,7 +84,7 @@ class Copy:
         pass
 
     def row(self, f: Kernel, y: Number, panel: Panel, start: Number, place: Pointer, stride: int) -> None:
-        row = self.map + y * (self.width * self.channels) + start
+        row = self.map.at(y) + start
         with f.loop(0, self.width) as x:
             pixel, target = row + x * self.channels, place + x * stride
             for at, width in zip(panel.offsets, panel.widths, strict=True):
