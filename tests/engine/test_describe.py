@@ -23,5 +23,5 @@ def test_the_text_has_a_line_for_each_step_and_the_peak() -> None:
     found = describe(Spec(), (224, 224))
     lines = text(found).splitlines()
     assert len(lines) == 1 + len(found["steps"]) + 3
-    assert lines[1].startswith("stem + block 0  112 x 112 x 16")
+    assert lines[1].startswith("stem + blocks 0-1  56 x 56 x 24")
     assert f"{found['arena_bytes']:,} bytes" in lines[-2]

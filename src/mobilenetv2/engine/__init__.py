@@ -1,18 +1,21 @@
 """Runs a model file on a CPU; knows NumPy and LLVM, has never heard of torch.
 
 `Engine` compiles a network for one image size and runs it; `engine.reference` is the definition of correct.
-LLVM is loaded with the first engine, not with this module.
+LLVM is loaded where code must be compiled, and not where the cache has it.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mobilenetv2.engine import abi
 from mobilenetv2.engine.workers import Team
 from mobilenetv2.errors import UsageError
 from mobilenetv2.model_file import ModelFile, ModelInfo
@@ -22,45 +25,68 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 MAX_THREADS = 256
+_HEAD = 8
+_ENTRY_TYPE = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * len(abi.POINTERS), *[ctypes.c_int64] * len(abi.NUMBERS))
 
 
 class Engine:
     """One network, compiled for one image size.
 
-    `size` is (height, width), one number for a square, or None for the size in the model file. `threads` work
-    together on one image, or on an image each where a call brings at least as many images. Any Python thread may
-    call `run`; calls on one engine wait for each other, calls on several engines do not.
+    `model` is a `ModelFile`, or what `mobilenetv2.load` takes: a path or a zoo name. `size` is (height, width), one
+    number for a square, or None for the size in the model file. `threads` work together on one image, or on an image
+    each where a call brings at least as many images; `batch`, the number of images that calls will bring, has the
+    memory for that ready from the start. `precision` is "fp32".
+
+    Any Python thread may call `run`; calls on one engine wait for each other, calls on several engines do not. Ctrl-C
+    ends a call after the image that is under way. A forked process may go on with its parent's engines.
 
     Results do not depend on the number of threads, to the last bit: every output is summed up in the same order.
-    Raises `UsageError` for a size or a number of threads that cannot be, and for an unknown `MOBILENETV2_CPU`.
+    Raises `UsageError` for a size, a number of threads or a precision that cannot be, for an unknown
+    `MOBILENETV2_CPU`, and for a system without kernels.
     """
 
     name = "engine"
 
-    def __init__(self, model: ModelFile, *, size: int | tuple[int, int] | None = None, threads: int = 1) -> None:
-        from mobilenetv2.engine import cache, jit, pack
-        from mobilenetv2.engine.kernels import network
+    def __init__(
+        self,
+        model: ModelFile | str | os.PathLike[str],
+        *,
+        size: int | tuple[int, int] | None = None,
+        threads: int = 1,
+        batch: int = 1,
+        precision: str = "fp32",
+    ) -> None:
+        from mobilenetv2.engine import cache, cpu, pack
+        from mobilenetv2.engine.link import Code
         from mobilenetv2.engine.plan import plan
 
         if isinstance(threads, bool) or not 1 <= threads <= MAX_THREADS:
             raise UsageError(f"threads must be 1 to {MAX_THREADS}, got {threads!r}")
+        if batch < 1:
+            raise UsageError(f"batch must be at least 1, got {batch!r}")
+        if precision != "fp32":
+            raise UsageError(f"precision must be fp32, got {precision!r}")
+        if not isinstance(model, ModelFile):
+            from mobilenetv2.importers import load_model
+
+            model = load_model(model)
         size = model.info.preprocessing.size if size is None else size
         height, width = (size, size) if isinstance(size, int) else size
         if height < 1 or width < 1:
             raise UsageError(f"the input size must be positive, got {height} x {width}")
         self.info: ModelInfo = model.info
         self.threads = threads
-        cpu = jit.chosen()
-        self.plan: Plan = plan(model.info.spec, (height, width), cpu, threads=threads)
-        object_file = cache.machine_code(
-            (repr(self.plan), jit.llvm_version()),
-            lambda: jit.object_code(network.emit(self.plan).text, cpu),
-        )
-        self._code = jit.Code(object_file, cpu, network.ENTRY)
+        self.plan: Plan = plan(model.info.spec, (height, width), cpu.chosen(), threads=threads)
+        planned = self.plan  # the closure must not hold the engine
+        code = cache.machine_code(repr(planned), lambda: compiled(planned))
+        self._code = Code(code[_HEAD:])
+        self._run = _ENTRY_TYPE(self._code.address + int.from_bytes(code[:_HEAD], "little"))
         self._weights = pack.pack(model, self.plan)
-        self._workspaces = [_Workspace(self.plan)]
-        self._team = Team(threads)
         self._lock = threading.Lock()
+        self._renew()
+        while len(self._workspaces) < min(batch, threads):
+            self._workspaces.append(_Workspace(self.plan))
+        _ENGINES.add(self)
 
     def run(self, images_BHWC: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
         """{"logits": float32 [B, L]} for uint8 pixels (normalised here), or float32 that is already normalised.
@@ -70,36 +96,62 @@ class Engine:
         images = self._checked(images_BHWC)
         logits_BL = np.empty((len(images), self.plan.outputs), np.float32)
         with self._lock:
-            if self.threads > 1 and len(images) >= self.threads:
-                self._run_apart(images, logits_BL)
-            else:
-                self._run_together(images, logits_BL)
+            try:
+                if self.threads > 1 and len(images) >= self.threads:
+                    self._run_apart(images, logits_BL)
+                else:
+                    self._run_together(images, logits_BL)
+            except BaseException:  # Ctrl-C: other threads may still be at work; they keep what they need
+                self._workspaces[0].team[abi.LEFT] = 1
+                self._team.close()
+                self._renew()
+                raise
         return {"logits": logits_BL}
 
-    def _run_together(self, images_BHWC: Array, logits_BL: Array) -> None:
+    def _run_together(self, images: Array, logits: Array) -> None:
         """All threads on one image after the other."""
-        workspace = self._workspaces[0]
+        if self.threads == 1:
+            call = self._call(images, logits, self._workspaces[0], 1)
+            for i in range(len(images)):
+                call(i, 0)
+            return
+        call = self._call(images, logits, self._workspaces[0], self.threads)
+        for i in range(len(images)):
+            self._team.run(lambda thread, i=i: call(i, thread))
 
-        def task(thread: int) -> None:
-            for image, logits in zip(images_BHWC, logits_BL, strict=True):
-                self._call(image, logits, workspace, thread, self.threads)
-
-        self._team.run(task)
-
-    def _run_apart(self, images_BHWC: Array, logits_BL: Array) -> None:
+    def _run_apart(self, images: Array, logits: Array) -> None:
         """Every thread on images of its own, in memory of its own."""
         while len(self._workspaces) < self.threads:
             self._workspaces.append(_Workspace(self.plan))
+        calls = [self._call(images, logits, workspace, 1) for workspace in self._workspaces]
+        threads, count, left = self.threads, len(images), self._workspaces[0].team
 
         def task(thread: int) -> None:
-            for i in range(thread, len(images_BHWC), self.threads):
-                self._call(images_BHWC[i], logits_BL[i], self._workspaces[thread], 0, 1)
+            for i in range(thread, count, threads):
+                if left[abi.LEFT]:
+                    return
+                calls[thread](i, 0)
 
         self._team.run(task)
 
-    def _call(self, image: Array, logits: Array, space: _Workspace, thread: int, threads: int) -> None:
-        pointers = (array.ctypes.data for array in (image, self._weights, space.arena, logits, space.team))
-        self._code.run(*pointers, int(image.dtype == np.uint8), thread, threads)
+    def _call(self, images: Array, logits: Array, space: _Workspace, threads: int) -> Any:
+        """call(i, thread) computes one thread's part of image i. It holds all memory that the code works on."""
+        run, hold = self._run, (self._code, self._weights, space, images, logits)
+        first, image_bytes, is_bytes = images.ctypes.data, images[0].nbytes, int(images.dtype == np.uint8)
+        result, result_bytes = logits.ctypes.data, logits[0].nbytes
+        weights, arena, team = self._weights.ctypes.data, space.arena.ctypes.data, space.team.ctypes.data
+
+        def call(i: int, thread: int, hold: Any = hold) -> None:
+            run(
+                first + i * image_bytes, weights, arena, result + i * result_bytes, team, is_bytes, thread, threads
+            )  # fmt: skip
+
+        return call
+
+    def _renew(self) -> None:
+        """Threads, and memory that nobody is at work with."""
+        self._workspaces = [_Workspace(self.plan)]
+        self._team = Team(self.threads)
 
     def _checked(self, images_BHWC: Array) -> Array:
         expected = (*self.plan.size, self.plan.channels)
@@ -115,9 +167,31 @@ class _Workspace:
 
     def __init__(self, plan: Plan) -> None:
         from mobilenetv2.engine import pack
-        from mobilenetv2.engine.kernels import network
 
         self.arena = pack.aligned_zeros(plan.arena)
-        self.team = np.zeros(network.TEAM_WORDS, np.int64)
+        self.team = np.zeros(abi.TEAM_WORDS, np.int64)
         usleep = ctypes.cast(ctypes.CDLL(None).usleep, ctypes.c_void_p)
-        self.team[network.USLEEP] = usleep.value or 0
+        self.team[abi.USLEEP] = usleep.value or 0
+
+
+def compiled(plan: Plan) -> bytes:
+    """The machine code of `plan`, and before it where its entry is, in `_HEAD` bytes."""
+    from mobilenetv2.engine import jit
+    from mobilenetv2.engine.kernels import network
+    from mobilenetv2.engine.link import link
+
+    image = link(jit.object_code(network.emit(plan).text, plan.cpu))
+    return image.entries[abi.ENTRY].to_bytes(_HEAD, "little") + image.content
+
+
+_ENGINES: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """A forked process has its parent's memory but not its threads, and locks that nobody will open."""
+    for engine in list(_ENGINES):
+        engine._lock = threading.Lock()
+        engine._renew()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -9,25 +9,28 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 
+from mobilenetv2 import __version__
+
 LIMIT_BYTES = 64 << 20  # about 300 networks; the least recently used go first
-_MAGIC = b"mobilenetv2 engine 1\n"
+_MAGIC = b"mobilenetv2 engine 2\n"
 _DIGEST_BYTES = 32
 
 
-def machine_code(parts: Iterable[str], build: Callable[[], bytes]) -> bytes:
-    """What `build` makes, or what it made before for the same `parts` and the same kernels.
+def machine_code(plan: str, build: Callable[[], bytes]) -> bytes:
+    """What `build` makes, or what it made before for the same `plan` with the same kernels, compiler and package.
 
     A damaged file, or one of another owner, is as good as none; a folder that cannot be written is no error.
     """
     if os.environ.get("MOBILENETV2_CACHE", "").lower() == "off":
         return build()
-    key = hashlib.sha256("\0".join((sources_digest(), *parts)).encode()).hexdigest()
-    path = folder() / f"{key}.o"
+    key = hashlib.sha256("\0".join((sources_digest(), *_versions(), plan)).encode()).hexdigest()
+    path = folder() / f"{key}.code"
     found = _read(path, key)
     if found is None:
         found = build()
@@ -48,6 +51,11 @@ def sources_digest() -> str:
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         sha.update(path.read_bytes())
     return sha.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _versions() -> tuple[str, str]:
+    return __version__, metadata.version("llvmlite")
 
 
 def _digest(key: str, code: bytes) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mobilenetv2.complexity import complexity
+from mobilenetv2.engine import cpu
 from mobilenetv2.engine.operations import Block, Chain
 from mobilenetv2.engine.plan import Plan, Step, plan
 from mobilenetv2.engine.schedule import Product
@@ -19,9 +20,7 @@ def describe(network: Spec, size: tuple[int, int], *, threads: int = 1) -> dict[
     largest bottleneck alone: 802,816 bytes for width 1.0 at 224 in float32. Offsets count from the arena's start.
     Raises `UsageError` for a CPU without kernels.
     """
-    from mobilenetv2.engine import jit
-
-    planned = plan(network, size, jit.chosen(), threads=threads)
+    planned = plan(network, size, cpu.chosen(), threads=threads)
     costs = complexity(network, size)
     return {
         "cpu": planned.cpu.name,

@@ -244,6 +244,9 @@ class Kernel:
     def both(self, left: Value, right: Value) -> Value:
         return self.b.and_(left, right)
 
+    def either(self, left: Value, right: Value) -> Value:
+        return self.b.or_(left, right)
+
     def no(self, condition: Value) -> Value:
         return self.b.not_(condition)
 

@@ -31,16 +31,24 @@ STRIPE_ROWS = 8
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """What kernels need to know of a CPU. `name` and `features` are LLVM's; `lanes` float32 in a vector."""
+    """What kernels need to know of a CPU. `name` is LLVM's for its kind; `lanes` float32 in a vector.
+
+    `native`: code is made for exactly the CPU that is here, which this text identifies; for its kind where it is "".
+    """
 
     name: str
-    features: str
-    triple: str
+    architecture: str
     lanes: int
     registers: int
     spare: int  # registers that an inner loop needs beside sums and weights
     fused: bool = True  # has multiply-add in one instruction
+    native: str = ""
     held: int = 0  # registers with constants (the clamp's 0 and 6) that LLVM keeps through a whole function
+
+    @property
+    def triple(self) -> str:
+        """LLVM's target. The object format is Linux's on every system: `link` reads no other."""
+        return f"{self.architecture}-unknown-linux-gnu"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,20 +24,18 @@ class Team:
     def run(self, task: Task) -> None:
         """`task(number)` once on every thread, number 0 on the caller's; returns when all have returned.
 
-        Not for two callers at once: the engine holds a lock around it.
+        Not for two callers at once: the engine holds a lock around it. After an exception, which may be Ctrl-C at any
+        place, the others may still be at work and the team is of no more use: close it.
         """
         for inbox in self._inboxes:
             inbox.put(task)
-        errors: list[BaseException] = []
-        try:
-            task(0)
-        finally:
-            errors += [error for _ in self._inboxes if (error := self._done.get()) is not None]
+        task(0)
+        errors = [error for _ in self._inboxes if (error := self._done.get()) is not None]
         if errors:
             raise errors[0]
 
     def close(self) -> None:
-        """Let the threads end."""
+        """Let the threads end when they have done what they are at."""
         for inbox in self._inboxes:
             inbox.put(None)
 

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+from mobilenetv2.engine.abi import ARRIVED, ENTRY, GENERATION, LEFT, NUMBERS, POINTERS, USLEEP
 from mobilenetv2.engine.ir import Kernel, Module
 from mobilenetv2.engine.kernels import ends, inverted_residual
 from mobilenetv2.engine.operations import Block, Chain, Linear, Operation, Pool, Stem, sections
 from mobilenetv2.engine.plan import Plan
 
-ENTRY = "run"
 # Pauses before a waiting thread sleeps: 150 to 500 microseconds, longer than most waits of a team that has its cores to
 # itself. Two threads, 1.0 at 224, as a part of one thread's time (Zen 4, 11.2026), alone / beside two busy programs:
 # 1,000 spins 0.70 / 1.03, 10,000 spins 0.61 / 0.76, and yielding instead of sleeping 0.57 / 9.8.
 SPINS = 10_000
 SLEEP_MICROSECONDS = 20
 
-# The team's memory, in 64-bit words: who has arrived, which barrier it is, and the address of C's usleep. The
-# first two are written by all threads and lie on cache lines of their own.
-ARRIVED, GENERATION, USLEEP, TEAM_WORDS = 0, 8, 16, 24
-
 
 def emit(plan: Plan) -> Module:
     """The module whose function `run` computes one image: every thread of a team calls it with its number.
 
-    run(image, weights, arena, logits, team, is_bytes, thread, threads); the image is uint8 where `is_bytes` is 1.
+    See `abi` for its arguments; the image is uint8 where `is_bytes` is 1.
     """
     module = Module(plan.cpu)
     barrier = _barrier(module)
@@ -30,9 +26,7 @@ def emit(plan: Plan) -> Module:
     for step in plan.steps:
         if step.operation not in kernels:
             kernels[step.operation] = _kernel(module, f"step{len(kernels)}", step.operation, barrier)
-    f = module.function(
-        ENTRY, ("image", "weights", "arena", "logits", "team"), ("is_bytes", "thread", "threads"), public=True
-    )
+    f = module.function(ENTRY, POINTERS, NUMBERS, public=True)
     places = {"image": f.image, "logits": f.logits}
     places.update((name, f.arena + buffer.at) for name, buffer in plan.buffers.items())
     for step in plan.steps:
@@ -65,7 +59,7 @@ def _kernel(module: Module, name: str, operation: Operation, barrier: Kernel) ->
 
 
 def _barrier(module: Module) -> Kernel:
-    """Returns when all threads of the team have called it. The last to arrive opens it for the others.
+    """Returns when all threads of the team have called it, or one has left. The last to arrive opens it for the others.
 
     They spin, and after `SPINS` turns they sleep: on a busy machine the thread that is waited for may need the core.
     """
@@ -81,6 +75,7 @@ def _barrier(module: Module) -> Kernel:
             f.pause()
             with f.when(f.less(SPINS, turn)):
                 f.call_address(words + USLEEP, SLEEP_MICROSECONDS)
-            until.append(f.no(f.equal(f.atomic_load(words + GENERATION), generation)))
+            opened = f.no(f.equal(f.atomic_load(words + GENERATION), generation))
+            until.append(f.either(opened, f.equal(f.atomic_load(words + LEFT), 1)))
     f.end()
     return f

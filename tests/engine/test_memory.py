@@ -1,0 +1,70 @@
+"""The generated code touches no memory but its own: each array lies between pages that may not be touched."""
+
+import ctypes
+import mmap
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from mobilenetv2.engine import Engine, pack
+from mobilenetv2.model_file import ModelFile
+
+RandomModel = Callable[..., ModelFile]
+PAGE = mmap.PAGESIZE
+_held: list[mmap.mmap] = []
+
+
+def guarded(size: int, *, at_end: bool) -> npt.NDArray[np.uint8]:
+    """`size` bytes flush against a forbidden page, behind them or before them, with forbidden pages on both sides."""
+    inside = -(-size // PAGE) * PAGE
+    memory = mmap.mmap(-1, inside + 2 * PAGE)
+    _held.append(memory)
+    array = np.frombuffer(memory, np.uint8)
+    protect = ctypes.CDLL(None).mprotect
+    protect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    assert protect(array.ctypes.data, PAGE, 0) == 0
+    assert protect(array.ctypes.data + PAGE + inside, PAGE, 0) == 0
+    start = PAGE + (inside - size if at_end else 0)
+    return array[start : start + size]
+
+
+def guarded_floats(size: int, *, at_end: bool) -> npt.NDArray[np.float32]:
+    return guarded(4 * size, at_end=at_end).view(np.float32)
+
+
+@pytest.mark.parametrize("at_end", [True, False])
+@pytest.mark.parametrize("level", [None, "haswell", "x86-64"])
+def test_nothing_outside_is_touched(
+    random_model: RandomModel, monkeypatch: pytest.MonkeyPatch, level: str | None, *, at_end: bool
+) -> None:
+    if level:
+        monkeypatch.setenv("MOBILENETV2_CPU", level)
+    monkeypatch.setattr(pack, "aligned_zeros", lambda size: guarded_floats(size, at_end=at_end))
+    fields: list[dict[str, Any]] = [
+        {"stages": ((1, 16, 1, 1), (6, 24, 2, 2), (6, 40, 2, 2))},
+        {"stages": ((1, 7, 1, 1), (3, 9, 2, 2), (2, 17, 1, 1)), "round_nearest": 1, "padding": "same"},
+        {
+            "stages": ((1, 8, 2, 1), (6, 24, 1, 2), (6, 24, 2, 2), (2, 24, 1, 2), (2, 24, 1, 2)),
+            "output_stride": 8,
+            "stem_channels": 13,
+        },
+        {"stages": ((1, 8, 1, 1), (2, 8, 2, 1)), "shortcut": "expansion", "last_channels": 33},
+    ]
+    for i, more in enumerate(fields):
+        model = random_model(outputs=5 + i, **more)
+        for size, threads in (((33, 26), 1), ((19, 47), 2), ((1, 3), 3)):
+            engine = Engine(model, size=size, threads=threads)
+            images = guarded(size[0] * size[1] * 3, at_end=at_end).reshape(1, *size, 3)
+            images[:] = np.random.default_rng(i).integers(0, 256, images.shape)
+            floats = guarded_floats(images.size, at_end=at_end).reshape(images.shape)
+            floats[:] = images
+            logits = guarded_floats(5 + i, at_end=at_end).reshape(1, -1)
+            workspace = engine._workspaces[0]
+            for pixels in (images, floats):
+                call = engine._call(pixels, logits, workspace, threads)
+                engine._team.run(lambda thread, call=call: call(0, thread))
+                np.testing.assert_array_equal(logits, engine.run(pixels.copy())["logits"])
+    _held.clear()
