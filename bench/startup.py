@@ -11,12 +11,12 @@ import datetime
 import importlib.metadata
 import os
 import platform
-import re
 import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
+
+from machine import cpu_name, report_path
 
 ROUNDS = 9
 COMMANDS = {
@@ -57,21 +57,10 @@ def main() -> None:
             "",
         ]
     )
-    slug = re.sub(r"[^a-z0-9]+", "-", cpu.lower()).strip("-")
-    path = Path(__file__).parent / "results" / f"startup_{slug}_{today:%Y%m}.md"
-    path.parent.mkdir(exist_ok=True)
+    path = report_path("startup")
     path.write_text(report)
     print(report)
     print(f"written to {path}", file=sys.stderr)
-
-
-def cpu_name() -> str:
-    """The processor's name as the system tells it."""
-    try:
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        found = None
-    return found[1] if found else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,50 @@
+"""What is measured: networks with random weights, as model files that every runtime's converter starts from."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+WORK = ROOT / "bench" / ".work"
+
+# name: size in pixels, and fields of the backbone. Detection's and segmentation's sizes with the classifier's head.
+POINTS: dict[str, tuple[int, dict[str, Any]]] = {
+    "0.35 @ 96": (96, {"width_mult": 0.35}),
+    "1.0 @ 224": (224, {}),
+    "1.4 @ 224": (224, {"width_mult": 1.4}),
+    "1.0 @ 320": (320, {}),
+    "1.0 @ 513, output stride 16": (513, {"output_stride": 16}),
+}
+
+
+def stem(point: str) -> Path:
+    """Where a point's files lie, without their suffix."""
+    return WORK / re.sub(r"\W+", "_", point)
+
+
+def image(point: str, batch: int = 1) -> np.ndarray[Any, Any]:
+    """float32 [B, H, W, 3], as a normalised picture has it."""
+    size = POINTS[point][0]
+    return np.random.default_rng(1).normal(size=(batch, size, size, 3)).astype(np.float32)
+
+
+def write_models() -> None:
+    """The model file of every point, and the reference's logits for its image in float64."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from conftest import make_random_model
+    from mobilenetv2 import model_file
+    from mobilenetv2.engine.reference import ReferenceBackend
+
+    WORK.mkdir(exist_ok=True)
+    for point, (size, fields) in POINTS.items():
+        path = stem(point).with_suffix(".safetensors")
+        if not path.exists():
+            model = make_random_model(size=size, **fields)
+            reference = ReferenceBackend(model, dtype=np.float64)
+            np.save(stem(point).with_suffix(".npy"), reference.run(image(point))["logits"])
+            model_file.write(path, model)
