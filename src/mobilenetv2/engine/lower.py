@@ -1,13 +1,14 @@
 """A model file as the steps that the engine runs: batch norm folded into its convolution, nothing else changed.
 
-Folding is done in float64 and rounded once. Weights keep the meaning of their axes here ([K, O] for products,
-[9, E] for depthwise); `pack` lays them out for a schedule.
+Folding is done in float64 and rounded once, when the weights are laid out. Weights keep the meaning of their axes here
+([K, O] for products, [9, E] for depthwise); `pack` lays them out for a schedule.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from mobilenetv2 import spec
 from mobilenetv2.model_file import ModelFile, Tensors
 from mobilenetv2.spec import BlockSpec, ConvSpec, LinearSpec, Spec
 
+Array = npt.NDArray[Any]
 Float32Array = npt.NDArray[np.float32]
 
 
@@ -31,10 +33,13 @@ class Layers:
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """One convolution or linear layer ready to run: weight [K, O] ([9, E] for depthwise) and bias [O]."""
+    """One convolution or linear layer ready to run: weight [K, O] ([9, E] for depthwise) and bias [O].
 
-    weight: Float32Array
-    bias: Float32Array
+    Folded parts are float64 still, and rounded where they are stored.
+    """
+
+    weight: Array
+    bias: Array
 
 
 @lru_cache(maxsize=16)
@@ -50,21 +55,19 @@ def fold(conv: ConvSpec, tensors: Tensors, bn_eps: float) -> Folded:
     The weight is [kernel x kernel x C / groups, O], rows in the order (row, column, channel): the order in which
     an NHWC map is read.
     """
-    weight = tensors[f"{conv.name}.weight"].astype(np.float64)
+    weight = tensors[f"{conv.name}.weight"]
     bias = tensors[f"{conv.name}.bias"].astype(np.float64) if conv.bias else np.zeros(conv.out_channels)
     if conv.norm is not None:
         scale, shift, mean, variance = (tensors[f"{conv.norm}.{part}"].astype(np.float64) for part in spec.NORM_PARTS)
         scale = scale / np.sqrt(variance + bn_eps)
-        weight = weight * scale[:, None, None, None]
+        weight = weight * scale[:, None, None, None]  # float64
         bias = (bias - mean) * scale + shift
-    rows = weight.transpose(2, 3, 1, 0).reshape(-1, conv.out_channels)
-    return Folded(np.ascontiguousarray(rows, np.float32), bias.astype(np.float32))
+    return Folded(weight.transpose(2, 3, 1, 0).reshape(-1, conv.out_channels), bias)
 
 
 def linear(layer: LinearSpec, tensors: Tensors) -> Folded:
     """The classifier's layer, its weight as [features, outputs]."""
-    weight = tensors[f"{layer.name}.weight"]
-    return Folded(np.ascontiguousarray(weight.T, np.float32), tensors[f"{layer.name}.bias"].astype(np.float32))
+    return Folded(tensors[f"{layer.name}.weight"].T, tensors[f"{layer.name}.bias"])
 
 
 def input_rows(model: ModelFile, width: int) -> tuple[Float32Array, Float32Array]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from mobilenetv2 import spec
 from mobilenetv2.engine import lower
 from mobilenetv2.engine.lower import Float32Array
-from mobilenetv2.engine.operations import Block, Chain, Linear, Operation, Pool, Stem, panels, sections
+from mobilenetv2.engine.operations import Block, Chain, Linear, Operation, Stem, panels, sections
 from mobilenetv2.engine.plan import Plan, Step
 from mobilenetv2.engine.schedule import Panel
 from mobilenetv2.model_file import ModelFile
+
+Array = npt.NDArray[Any]
 
 
 def pack(model: ModelFile, plan: Plan) -> Float32Array:
@@ -19,9 +25,11 @@ def pack(model: ModelFile, plan: Plan) -> Float32Array:
     convs = {conv.name: conv for conv in spec.convolutions(model.info.spec.backbone)}
     for step in plan.steps:
         offsets, _ = sections(step.operation.weights)
-        for section, values in _sections(step, model, convs).items():
-            start = step.weights_at + offsets[section]
-            result[start : start + values.size] = values
+        for section, parts in _sections(step, model, convs):
+            at = step.weights_at + offsets[section]
+            for part in parts:
+                result[at : at + part.size].reshape(part.shape)[...] = part
+                at += part.size
     return result
 
 
@@ -32,26 +40,23 @@ def aligned_zeros(size: int) -> Float32Array:
     return buffer[start : start + size]
 
 
-def _sections(step: Step, model: ModelFile, convs: dict[str, spec.ConvSpec]) -> dict[str, Float32Array]:
+def _sections(step: Step, model: ModelFile, convs: dict[str, spec.ConvSpec]) -> Iterator[tuple[str, list[Array]]]:
+    """The sections of a step's weights, each in the parts that stand one after the other in it."""
     operation = step.operation
-    result: dict[str, Float32Array] = {}
-    if isinstance(operation, Pool | Linear):
-        layer = step.layers[""]
+    for prefix, stem in _stems(operation):
+        scale, shift = lower.input_rows(model, stem.width)
+        yield from ((f"{prefix}scale", [scale]), (f"{prefix}shift", [shift]))
+    for part, layer in step.layers.items():
         if isinstance(operation, Linear):
             folded = lower.linear(spec.linear(model.info.spec), model.tensors)
         else:
             folded = lower.fold(convs[layer], model.tensors, model.info.spec.backbone.bn_eps)
-        result["weight"], result["bias"] = by_panel(folded.weight, operation.product.panels), folded.bias
-        return result
-    for prefix, stem in _stems(operation):
-        result[f"{prefix}scale"], result[f"{prefix}shift"] = lower.input_rows(model, stem.width)
-    for part, layer in step.layers.items():
-        folded = lower.fold(convs[layer], model.tensors, model.info.spec.backbone.bn_eps)
         where = panels(operation, part)
         if part.endswith("depthwise"):
             where = tuple(vector for panel in where for vector in _vectors(panel))
-        result[f"{part}.weight"], result[f"{part}.bias"] = by_panel(folded.weight, where), folded.bias
-    return result
+        dot = "." if part else ""
+        yield f"{part}{dot}weight", [folded.weight[:, p.start : p.start + p.channels] for p in where]
+        yield f"{part}{dot}bias", [folded.bias]
 
 
 def _stems(operation: Operation) -> list[tuple[str, Stem]]:
@@ -65,11 +70,6 @@ def _stems(operation: Operation) -> list[tuple[str, Stem]]:
             return [("0.", stem)]
         case _:
             return []
-
-
-def by_panel(weight_KO: Float32Array, where: tuple[Panel, ...]) -> Float32Array:
-    """[K, O] as one [K, channels] after the other."""
-    return np.concatenate([weight_KO[:, p.start : p.start + p.channels].ravel() for p in where])
 
 
 def _vectors(panel: Panel) -> list[Panel]:

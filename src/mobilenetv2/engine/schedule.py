@@ -179,11 +179,13 @@ def product(rows: int, depth: int, channels: int, cpu: Cpu, *, widest: int = 8, 
 def _product_cycles(rows: int, depth: int, parts: tuple[Panel, ...], height: int) -> float:
     """Cycles of a core that starts two FMA and two loads per cycle."""
     cycles = 0.0
+    count = -(-rows // height)
+    low, more = divmod(rows, count)  # tiles of two heights at most, see `balanced`
     for group in groups(parts):
         wide = len(group.panel.widths)
-        for tall in balanced(rows, -(-rows // height)):
+        for tall, times in ((low + 1, more), (low, count - more)):
             step = max(tall * wide / 2, (tall + wide) / 2, FMA_LATENCY)
-            cycles += group.count * (step * depth + tall * wide * STORE_CYCLES + TILE_CYCLES)
+            cycles += group.count * times * (step * depth + tall * wide * STORE_CYCLES + TILE_CYCLES)
     return cycles
 
 

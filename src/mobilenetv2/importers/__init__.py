@@ -13,10 +13,9 @@ from pathlib import Path
 
 import safetensors
 
-from mobilenetv2 import model_file, zoo
+from mobilenetv2 import model_file
 from mobilenetv2.errors import FileError, ModelFileError, SpecError, UsageError, WeightsError, unknown_name
-from mobilenetv2.importers import containers, names
-from mobilenetv2.importers.complete import complete, file_sha256, published
+from mobilenetv2.importers import names
 from mobilenetv2.importers.torchvision_export import export_torchvision
 from mobilenetv2.model_file import ModelFile
 from mobilenetv2.spec import Background
@@ -47,6 +46,8 @@ def import_file(
     Raises `UsageError` for an unknown source or labels that do not fit, `FileError` where a file cannot be read,
     and `WeightsError` where the checkpoint is damaged, unsafe or not a MobileNetV2 classifier.
     """
+    from mobilenetv2.importers.complete import complete, file_sha256, published
+
     path = Path(path)
     if source is not None and source not in SOURCES:
         raise unknown_name("source", source, SOURCES)
@@ -77,6 +78,8 @@ def load_model(name_or_path: str | os.PathLike[str], *, progress: bool = True) -
     name = os.fspath(name_or_path)
     if isinstance(name_or_path, os.PathLike) or _is_path(name):
         return model_file.read(name)
+    from mobilenetv2 import zoo  # with what it takes to download: 20 ms, and most models are files
+
     entry = zoo.find(name)
     kept = zoo.path_of(entry).with_name(f"imported-{_REVISION}.safetensors")
     if kept.exists():
@@ -92,13 +95,16 @@ def load_model(name_or_path: str | os.PathLike[str], *, progress: bool = True) -
 def _is_path(name: str) -> bool:
     """Whether `name` means a file or a folder rather than a zoo name: a zoo name may be a folder's, too."""
     path = Path(name)
-    known = any(name == entry.name for entry in zoo.entries())
-    return path.is_file() or (path.exists() and not known) or name.lower().endswith(_SUFFIXES)
+    if path.is_file() or name.lower().endswith(_SUFFIXES):
+        return True
+    from mobilenetv2 import zoo
+
+    return path.exists() and not any(name == entry.name for entry in zoo.entries())
 
 
 def _read(path: Path, source: str | None, size: int | None, sha256: str) -> ModelFile:
     # imported here: each brings a library that the others do not need
-    from mobilenetv2.importers import keras, tflite, torch_family
+    from mobilenetv2.importers import containers, keras, tflite, torch_family
 
     if source == "keras" or (source is None and keras.recognises(path)):
         return keras.read(path, size=size)
