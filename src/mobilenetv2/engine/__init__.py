@@ -35,13 +35,14 @@ class Engine:
     `model` is a `ModelFile`, or what `mobilenetv2.load` takes: a path or a zoo name. `size` is (height, width), one
     number for a square, or None for the size in the model file. `threads` work together on one image, or on an image
     each where a call brings at least as many images; `batch`, the number of images that calls will bring, has the
-    memory for that ready from the start. `precision` is "fp32".
+    memory for that ready from the start. `precision` is "fp32". `budget` is the most bytes that the activations of one
+    image may take (`plan.arena_bytes`); None lets speed decide.
 
     Any Python thread may call `run`; calls on one engine wait for each other, calls on several engines do not. Ctrl-C
     ends a call after the image that is under way. A forked process may go on with its parent's engines.
 
     Results do not depend on the number of threads, to the last bit: every output is summed up in the same order.
-    Raises `UsageError` for a size, a number of threads or a precision that cannot be, for an unknown
+    Raises `UsageError` for a size, a number of threads, a precision or a budget that cannot be, for an unknown
     `MOBILENETV2_CPU`, and for a system without kernels.
     """
 
@@ -55,10 +56,11 @@ class Engine:
         threads: int = 1,
         batch: int = 1,
         precision: str = "fp32",
+        budget: int | None = None,
     ) -> None:
         from mobilenetv2.engine import cache, cpu, pack
         from mobilenetv2.engine.link import Code
-        from mobilenetv2.engine.plan import plan
+        from mobilenetv2.engine.plan import fitted
 
         if isinstance(threads, bool) or not 1 <= threads <= MAX_THREADS:
             raise UsageError(f"threads must be 1 to {MAX_THREADS}, got {threads!r}")
@@ -76,7 +78,7 @@ class Engine:
             raise UsageError(f"the input size must be positive, got {height} x {width}")
         self.info: ModelInfo = model.info
         self.threads = threads
-        self.plan: Plan = plan(model.info.spec, (height, width), cpu.chosen(), threads=threads)
+        self.plan: Plan = fitted(model.info.spec, (height, width), cpu.chosen(), threads=threads, budget=budget)
         planned = self.plan  # the closure must not hold the engine
         code = cache.machine_code(repr(planned), lambda: compiled(planned))
         self._code = Code(code[_HEAD:])

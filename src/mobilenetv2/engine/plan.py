@@ -11,9 +11,24 @@ from dataclasses import dataclass, replace
 
 from mobilenetv2.engine import lower, schedule
 from mobilenetv2.engine.operations import Block, Chain, Linear, Operation, Pool, Stem, aligned, sections
-from mobilenetv2.engine.schedule import Cpu
+from mobilenetv2.engine.schedule import Cpu, Limits
+from mobilenetv2.errors import UsageError
 from mobilenetv2.spec import BlockSpec, ConvSpec, Spec
 
+# Tighter and tighter, the cheapest in time first: rows instead of whole maps for the blocks with the largest ones, one
+# row at a time, every map between the first blocks as rows
+_LADDER = (
+    Limits(),
+    Limits(stripe_rows=2),
+    Limits(stripe_rows=1),
+    Limits(chain_bytes=0),
+    Limits(stripe_rows=1, chain_bytes=0),
+    *(
+        Limits(whole_depthwise_bytes=kib << 10, stripe_rows=1, chain_bytes=chain)
+        for kib in (256, 128, 64, 32, 0)
+        for chain in (512 << 10, 0)
+    ),
+)
 _PARTS = ("expand", "depthwise", "project")
 
 
@@ -65,7 +80,14 @@ class Plan:
         return self.buffers[buffer].at
 
 
-def plan(network: Spec, size: tuple[int, int], cpu: Cpu, *, threads: int = 1) -> Plan:
+def plan(
+    network: Spec,
+    size: tuple[int, int],
+    cpu: Cpu,
+    *,
+    threads: int = 1,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+) -> Plan:
     """The plan of `network` for images of `size` (height, width), with scratch memory for `threads`."""
     builder = _Builder(cpu, threads)
     layers = lower.layers(network)
@@ -82,14 +104,14 @@ def plan(network: Spec, size: tuple[int, int], cpu: Cpu, *, threads: int = 1) ->
     if not fused:
         builder.add("stem", stem, {"expand": layers.stem.name}, _multiply_adds(layers.stem, height, width), stem.out)
     height, width = stem.out
-    chained = _chained(layers.blocks, keeps, stem.out) if fused else 0
+    chained = _chained(layers.blocks, keeps, stem.out, limits) if fused else 0
     chain: list[Block] = []
     names: dict[str, str] = {}
     cost = 0
     for block in layers.blocks:
         source = stem if fused and block.index == 0 else None
         keep = block.index in keeps or block.shortcut == "expansion"
-        operation = _block(block, source, height, width, cpu, keep=keep, rowwise=block.index < chained)
+        operation = _block(block, source, height, width, cpu, limits, keep=keep, rowwise=block.index < chained)
         own = {part: conv.name for part in _PARTS if (conv := getattr(block, part)) is not None}
         if source is not None:
             own = {"expand": layers.stem.name, **own}
@@ -119,7 +141,24 @@ def plan(network: Spec, size: tuple[int, int], cpu: Cpu, *, threads: int = 1) ->
     return builder.finished(size, layers)
 
 
-def _chained(blocks: tuple[BlockSpec, ...], keeps: set[int], size: tuple[int, int]) -> int:
+def fitted(network: Spec, size: tuple[int, int], cpu: Cpu, *, threads: int = 1, budget: int | None = None) -> Plan:
+    """The fastest plan whose arena takes at most `budget` bytes; None means as many as make it fastest.
+
+    Raises `UsageError`, which names the smallest arena there is, where none fits.
+    """
+    smallest = 0
+    for limits in _LADDER:
+        found = plan(network, size, cpu, threads=threads, limits=limits)
+        if budget is None or found.arena_bytes <= budget:
+            return found
+        smallest = min(smallest or found.arena_bytes, found.arena_bytes)
+    raise UsageError(
+        f"the activations do not fit {budget:,} bytes: the smallest possible is {smallest:,} bytes "
+        f"({size[0]} x {size[1]}, {threads} thread{'s' * (threads > 1)})"
+    )
+
+
+def _chained(blocks: tuple[BlockSpec, ...], keeps: set[int], size: tuple[int, int], limits: Limits) -> int:
     """How many blocks the first step computes row by row, the stem's map being of `size`; 0 for no such step.
 
     As long as the map between two would not stay near the core, up to the first block with a stride: a thread computes
@@ -131,15 +170,17 @@ def _chained(blocks: tuple[BlockSpec, ...], keeps: set[int], size: tuple[int, in
             return number if number > 1 else 0
         height, width = block.depthwise.out_size(height), block.depthwise.out_size(width)
         between = 4 * height * width * block.out_channels
-        if block.depthwise.stride > 1 or between <= schedule.CHAIN_BYTES:
+        if block.depthwise.stride > 1 or between <= limits.chain_bytes:
             return number + 1 if number else 0
     return 0
 
 
 def _block(
-    block: BlockSpec, stem: Stem | None, height: int, width: int, cpu: Cpu, *, keep: bool, rowwise: bool
-) -> Block:
-    chosen = schedule.block(block, stem.conv if stem else None, height, width, cpu, keep=keep, rowwise=rowwise)
+    block: BlockSpec, stem: Stem | None, height: int, width: int, cpu: Cpu, limits: Limits, *, keep: bool,
+    rowwise: bool,
+) -> Block:  # fmt: skip
+    conv = stem.conv if stem else None
+    chosen = schedule.block(block, conv, height, width, cpu, limits, keep=keep, rowwise=rowwise)
     if stem is not None and chosen.expand is not None:
         stem = replace(stem, product=chosen.expand)
     return Block(

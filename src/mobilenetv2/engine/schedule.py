@@ -20,13 +20,23 @@ FMA_LATENCY = 4  # cycles on every x86 since Skylake and on Arm's big cores; two
 # pass through the caches with every picture. Whole network, 1.0 at 224, 1 thread: 4 to 5 % less time (Zen 4, 11.2026).
 AHEAD_BYTES = 256 << 10
 LINE = 16  # float32 elements of a cache line
-# A block works on its whole map at once where one panel's expanded map stays near the core and the depthwise
-# output fits half of a 1 MiB L2; otherwise it streams rows.
-WHOLE_PANEL_BYTES = 64 << 10
-WHOLE_DEPTHWISE_BYTES = 512 << 10
-CHAIN_BYTES = 512 << 10  # a map larger than half of that L2 does not stay near the core between two blocks
-STRIPE_BYTES = 256 << 10  # rings and depthwise rows of one stripe: a quarter of that L2, beside the weights
-STRIPE_ROWS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much memory schedules may take, for a core with 1 MiB of L2. A budget makes them tighter (`plan.fitted`).
+
+    A block works on its whole map at once where one panel's expanded map stays near the core (`whole_panel_bytes`) and
+    the depthwise output fits half of L2 (`whole_depthwise_bytes`); otherwise it streams rows, as many at a time as
+    `stripe_rows` and, for rings and depthwise rows, `stripe_bytes` (a quarter of L2, beside the weights) allow. A map
+    larger than `chain_bytes` does not stay near the core between two blocks: they are chained.
+    """
+
+    whole_panel_bytes: int = 64 << 10
+    whole_depthwise_bytes: int = 512 << 10
+    stripe_rows: int = 8
+    stripe_bytes: int = 256 << 10
+    chain_bytes: int = 512 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +215,9 @@ def ring_rows(conv: ConvSpec, stripe: int) -> int:
 
 
 def block(
-    block: BlockSpec, stem: ConvSpec | None, height: int, width: int, cpu: Cpu, *, keep: bool, rowwise: bool = False
-) -> BlockSchedule:
+    block: BlockSpec, stem: ConvSpec | None, height: int, width: int, cpu: Cpu, limits: Limits, *, keep: bool,
+    rowwise: bool,
+) -> BlockSchedule:  # fmt: skip
     """The schedule of a block whose depthwise reads a map of `height` x `width`.
 
     `stem`: the convolution that makes the expanded rows in the block's stead (the network's first block has no
@@ -235,12 +246,12 @@ def block(
     whole = finished(out_height, whole=True)
     widest = max(panel.channels for panel in whole.panels)
     fits = (
-        4 * widest * ring_rows(conv, out_height) * row_columns(conv, width) <= WHOLE_PANEL_BYTES
-        and 4 * out_height * out_width * expanded <= WHOLE_DEPTHWISE_BYTES
+        4 * widest * ring_rows(conv, out_height) * row_columns(conv, width) <= limits.whole_panel_bytes
+        and 4 * out_height * out_width * expanded <= limits.whole_depthwise_bytes
     )
     if keep or (fits and stem is None):
         return whole
-    stripe = _stripe(block, height, width, cpu)
+    stripe = _stripe(block, height, width, cpu, limits)
     return finished(stripe, whole=False)
 
 
@@ -249,15 +260,15 @@ def row_columns(conv: ConvSpec, width: int) -> int:
     return width + sum(conv.pads(width))
 
 
-def _stripe(block: BlockSpec, height: int, width: int, cpu: Cpu) -> int:
+def _stripe(block: BlockSpec, height: int, width: int, cpu: Cpu, limits: Limits) -> int:
     """Rows per stripe that make the projection's tiles cheapest per pixel, while everything stays near the core."""
     conv = block.depthwise
     out_height, out_width = conv.out_size(height), conv.out_size(width)
     row_bytes = 4 * conv.out_channels * row_columns(conv, width)
     best = (float("inf"), 1)
-    for stripe in range(1, min(STRIPE_ROWS, out_height) + 1):
+    for stripe in range(1, min(limits.stripe_rows, out_height) + 1):
         held = ring_rows(conv, stripe) * row_bytes + stripe * 4 * out_width * conv.out_channels
-        if stripe > 1 and held > STRIPE_BYTES:
+        if stripe > 1 and held > limits.stripe_bytes:
             break
         cycles = 0.0
         for rows, times in ((stripe, out_height // stripe), (out_height % stripe, 1)):
