@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,17 @@ from mobilenetv2.spec import Spec
 from mobilenetv2.spec_fields import backbone, classifier
 
 RandomModel = Callable[..., ModelFile]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder of the tests' own: what is tested is code generated now, and nobody's own cache is written to."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        patch.delenv("MOBILENETV2_CPU", raising=False)
+        patch.delenv("MOBILENETV2_CACHE", raising=False)
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -101,13 +102,10 @@ def test_background_is_an_answer_only_when_asked_for(run: Run, model: Path, phot
 
 
 @pytest.mark.parametrize("backend", ["torch", "engine"])
-def test_every_backend_gives_the_references_answers(
-    backend: str, run: Run, model: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # the engine's machine code
+def test_every_backend_gives_the_references_answers(backend: str, run: Run, model: Path, photo: Path) -> None:
     a, b = (
         run("predict", model, photo, "--json", *options).objects[0]["predictions"]
-        for options in ((), ("--backend", backend, "--threads", 2))
+        for options in (("--backend", "reference"), ("--backend", backend, "--threads", 2))
     )
     assert [p["index"] for p in a] == [p["index"] for p in b]
     assert [p["score"] for p in a] == pytest.approx([p["score"] for p in b], abs=1e-5)
@@ -183,6 +181,18 @@ def test_info_shows_the_engines_plan(run: Run, model: Path) -> None:
     [small], [large] = (run("info", model, "--plan", "--size", n, "--json").objects for n in (32, 96))
     assert 0 < small["arena_bytes"] < large["arena_bytes"]
     assert run("info", model, "--size", 32).code == 2
+    tight = run("info", model, "--plan", "--size", 96, "--budget", "1KB")
+    assert tight.code == 2
+    (smallest,) = re.findall(r"smallest possible is ([\d,]+) bytes", tight.err)
+    fits = run("info", model, "--plan", "--size", 96, "--budget", smallest.replace(",", ""), "--json").objects[0]
+    assert f"{fits['arena_bytes']:,}" == smallest
+    assert run("info", model, "--plan", "--budget", "much").code == 2
+
+
+def test_info_draws_the_plans_memory(run: Run, model: Path, tmp_path: Path) -> None:
+    result = run("info", model, "--plan", "--draw", tmp_path / "memory.png")
+    assert result.code == 0
+    assert image.read(tmp_path / "memory.png").shape[1] > 800
 
 
 def test_import_reads_a_foreign_file_and_writes_it_back(run: Run, random_model: RandomModel, tmp_path: Path) -> None:

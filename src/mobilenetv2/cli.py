@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -41,8 +42,11 @@ class Background(StrEnum):
 
 Model = Annotated[str, typer.Argument(help="A model file, or a name from `mobilenetv2 models`.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout, for machines.")]
-Backend = Annotated[str, typer.Option(help="What runs the network: reference (NumPy), engine (compiled) or torch.")]
-Threads = Annotated[int | None, typer.Option(min=1, max=256, help="Threads of the engine or of torch.")]
+Backend = Annotated[str, typer.Option(help="What runs the network: engine (compiled), torch or reference (NumPy).")]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, max=256, help="Threads of the engine (else all CPUs, at most 4) or torch."),
+]
 Resize = Annotated[str | None, typer.Option(help="Shortest side in pixels before the crop, or none.")]
 Crop = Annotated[int | None, typer.Option(min=1, help="The network's input: the centre square of this many pixels.")]
 
@@ -69,16 +73,17 @@ def predict(
     draw: Annotated[Path | None, typer.Option(metavar="DIR", help="Write each photo with its answers here.")] = None,
     top: Annotated[int, typer.Option(min=1, help="How many answers.")] = 5,
     background: Annotated[bool, typer.Option("--background", help="Show the background class among them.")] = False,
-    backend: Backend = "reference",
+    backend: Backend = "engine",
     threads: Threads = None,
     resize: Resize = None,
     crop: Crop = None,
 ) -> None:
     """Say what is on photos."""
     from mobilenetv2.predictor import load
+    from mobilenetv2.terminal import Drawings
 
     predictor = load(model, backend=backend, threads=threads, resize=_resize(resize), crop=crop)
-    drawings = _Drawings(draw) if draw is not None else None
+    drawings = Drawings(draw) if draw is not None else None
     failed = 0
     with progress_bar("predict", "photos") as advance:
         answers = predictor.many(photos, top=top, with_background=background, errors="yield")
@@ -109,7 +114,7 @@ def evaluate(
     ] = None,
     save_mistakes: Annotated[Path | None, typer.Option(metavar="DIR", help="Draw wrong answers here.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time through the network.")] = 8,
-    backend: Backend = "reference",
+    backend: Backend = "engine",
     threads: Threads = None,
     resize: Resize = None,
     crop: Crop = None,
@@ -169,6 +174,9 @@ def info(
     as_json: Json = False,
     plan: Annotated[bool, typer.Option("--plan", help="How the engine runs it: steps, schedules, memory.")] = False,
     size: Annotated[int | None, typer.Option(min=1, help="The plan's input size in pixels; else the model's.")] = None,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="The plan's threads.")] = 1,
+    budget: Annotated[str | None, typer.Option(help="The plan's most memory for activations, such as 512KB.")] = None,
+    draw: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw what lives when in the plan's memory.")] = None,
 ) -> None:
     """Show what a model file holds."""
     from mobilenetv2.importers import load_model
@@ -176,12 +184,18 @@ def info(
     found = load_model(model).info
     if plan:
         from mobilenetv2.engine import describe
+        from mobilenetv2.plots import write_memory
 
-        planned = describe.describe(found.spec, (size, size) if size else found.preprocessing.size)
+        limit = _bytes(budget) if budget else None
+        inputs = (size, size) if size else found.preprocessing.size
+        planned = describe.describe(found.spec, inputs, threads=threads, budget=limit)
         print(_dumps(planned) if as_json else describe.text(planned))
+        if draw is not None:
+            write_memory(draw, planned)
+            say(f"drawn: {draw}")
         return
-    if size is not None:
-        raise UsageError("--size is the plan's: give --plan too")
+    if size is not None or budget is not None or draw is not None:
+        raise UsageError("--size, --budget and --draw are the plan's: give --plan too")
     from mobilenetv2.summary import summarise, text
 
     summary = summarise(found)
@@ -293,26 +307,6 @@ def main() -> None:
         sys.exit(1)
 
 
-class _Drawings:
-    """Writes each photo with its answers into a folder, under names that do not collide."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._taken: set[str] = set()
-
-    def write(self, photo: str, answer: Any) -> Path:
-        from mobilenetv2 import image, plots
-
-        stem, number = Path(photo).stem, 1
-        name = f"{stem}.answers.png"  # never the photo's own name: the folder may be the photos'
-        while name in self._taken:
-            number += 1
-            name = f"{stem}-{number}.answers.png"
-        self._taken.add(name)
-        plots.write_png(self._folder / name, answer.draw(image.read(photo)))
-        return self._folder / name
-
-
 def _training() -> tuple[Any, Any]:
     """`train.fit` and `train.recipes`; `MissingExtraError` where the train extra is not installed."""
     try:
@@ -330,6 +324,14 @@ def _resize(text: str | None) -> int | Literal["none"] | None:
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"--resize must be a number of pixels or none, got {text!r}")
     return int(text)
+
+
+def _bytes(text: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmM]?)(i?)[bB]?", text)
+    if found is None:
+        raise UsageError(f"--budget must be a number of bytes such as 512KB or 1MiB, got {text!r}")
+    unit = 1024 if found[3] else 1000
+    return int(float(found[1]) * unit ** " km".index(found[2].lower() or " "))
 
 
 def _one_line(info: Any) -> str:

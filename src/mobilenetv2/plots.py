@@ -151,6 +151,47 @@ def write_confusion(path: str | os.PathLike[str], counts: npt.NDArray[np.int64],
         figure.savefig(temporary, format="png")
 
 
+def write_memory(path: str | os.PathLike[str], plan: dict[str, Any]) -> None:
+    """A PNG of what lives when in the engine's arena, from `engine.describe`'s object. Raises `FileError`.
+
+    Steps from left to right, addresses upwards: each rectangle is a buffer, from the first step to the last that needs
+    it.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    figure = Figure(figsize=(12, 6.5), layout="constrained", dpi=110)
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    kinds = {"map": "#4dabf7", "scratch": "#ffa94d", "depthwise": "#69db7c"}
+    for buffer in plan["buffers"]:
+        kind = buffer["name"].split()[-1]
+        left, bottom = buffer["first_step"] - 0.5, buffer["offset"] / 1024
+        width, height = buffer["last_step"] - buffer["first_step"] + 1, buffer["bytes"] / 1024
+        axes.add_patch(Rectangle((left, bottom), width, height, facecolor=kinds[kind], edgecolor="white", lw=0.8))
+        if height > 0.03 * plan["arena_bytes"] / 1024:
+            middle = left + width / 2, bottom + height / 2
+            axes.text(*middle, f"{height:,.0f}", ha="center", va="center", fontsize=7, rotation=0 if width > 1 else 90)
+    for bytes_, text in (
+        (plan["arena_bytes"], f"arena {plan['arena_bytes']:,} bytes"),
+        (plan["bottleneck_bytes"], f"largest map between two blocks (Table 3) {plan['bottleneck_bytes']:,}"),
+    ):
+        axes.axhline(bytes_ / 1024, color="#495057", lw=1, ls="--")
+        axes.text(len(plan["steps"]) - 0.5, bytes_ / 1024, text, ha="right", va="bottom", fontsize=9)
+    for kind, colour in kinds.items():
+        axes.bar(0, 0, color=colour, label={"scratch": "scratch: rings of rows"}.get(kind, kind))
+    axes.legend(loc="center right", frameon=False)
+    top = max(plan["arena_bytes"], plan["bottleneck_bytes"]) / 1024
+    axes.set(xlim=(-0.6, len(plan["steps"]) - 0.4), ylim=(0, 1.08 * top), ylabel="KiB")
+    axes.set_xticks(range(len(plan["steps"])), [step["name"] for step in plan["steps"]], rotation=60, ha="right")
+    height, width = plan["size"]
+    axes.set_title(f"{height} x {width}: layer by layer would take {plan['layer_by_layer_bytes']:,} bytes", fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    with files.writing(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
 def fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
     """`text` on one line, at most `width` pixels wide: cut, with "…" at its end, where it is longer."""
     text = " ".join(text.split())

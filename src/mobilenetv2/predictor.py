@@ -20,7 +20,8 @@ from mobilenetv2.importers import load_model
 from mobilenetv2.model_file import ModelFile, ModelInfo
 from mobilenetv2.results import Classification, decode_classification
 
-BACKENDS = ("reference", "engine", "torch")
+BACKENDS = ("engine", "torch", "reference")
+MOST_THREADS = 4  # of the engine where nobody says: networks of this size gain little from more
 Raw = dict[str, npt.NDArray[np.float32]]
 
 
@@ -87,7 +88,7 @@ class Predictor:
 def load(
     model: str | os.PathLike[str] | ModelFile,
     *,
-    backend: str = "reference",
+    backend: str = "engine",
     threads: int | None = None,
     resize: int | Literal["none"] | None = None,
     crop: int | None = None,
@@ -95,8 +96,9 @@ def load(
 ) -> Predictor:
     """A `Predictor` for a model file, a zoo name, or a `ModelFile` in memory.
 
-    `backend` is "reference" (NumPy), "engine" (compiled for this CPU when first used, then cached) or "torch" (needs
-    the train extra); `threads` is the thread count of the last two, None for 1 and for torch's own.
+    `backend` is "engine" (compiled for this CPU when first used, then cached), "torch" (needs the train extra) or
+    "reference" (NumPy). `threads` is the thread count of the first two; None means all CPUs that this process may use,
+    but at most 4, for the engine, and torch's own choice for torch.
     `resize` (shortest side in pixels, or "none") and `crop` (the network's input, square) override the model's own
     preprocessing. Raises `UsageError` for an unknown name or backend, `ModelFileError`, `DownloadError`.
     """
@@ -115,7 +117,7 @@ def load(
     if backend == "engine":
         from mobilenetv2.engine import Engine
 
-        return Predictor(Engine(model, threads=threads or 1))
+        return Predictor(Engine(model, threads=threads or min(MOST_THREADS, _cpus())))
     if threads is not None:
         raise UsageError("threads cannot be set for backend reference: NumPy's linear algebra decides")
     from mobilenetv2.engine.reference import ReferenceBackend
@@ -145,3 +147,10 @@ def _prepare(photo: Source, info: ModelInfo) -> Prepared | Error:
         return image.load(photo, info.preprocessing)
     except Error as error:
         return error
+
+
+def _cpus() -> int:
+    """CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

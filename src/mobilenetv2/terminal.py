@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 Progress = Callable[[int, int], None]  # (done, total)
 
@@ -49,3 +51,23 @@ def table(rows: Sequence[Sequence[object]], *, header: Sequence[str] = (), right
         for row in cells
     ]
     return "\n".join(lines)
+
+
+class Drawings:
+    """Writes each photo with its answers into a folder, under names that do not collide."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._taken: set[str] = set()
+
+    def write(self, photo: str, answer: Any) -> Path:
+        from mobilenetv2 import image, plots
+
+        stem, number = Path(photo).stem, 1
+        name = f"{stem}.answers.png"  # never the photo's own name: the folder may be the photos'
+        while name in self._taken:
+            number += 1
+            name = f"{stem}-{number}.answers.png"
+        self._taken.add(name)
+        plots.write_png(self._folder / name, answer.draw(image.read(photo)))
+        return self._folder / name

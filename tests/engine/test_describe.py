@@ -1,9 +1,23 @@
 """The plan to look at says what the plan does."""
 
 import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
 
 from mobilenetv2 import complexity
+from mobilenetv2.engine import Engine
+from mobilenetv2.engine import cpu as cpus
 from mobilenetv2.engine.describe import describe, text
+from mobilenetv2.engine.plan import fitted
+from mobilenetv2.errors import UsageError
+from mobilenetv2.model_file import ModelFile
+from mobilenetv2.plots import write_memory
 from mobilenetv2.spec import Spec
 
 
@@ -22,6 +36,43 @@ def test_a_description_is_json_and_accounts_for_everything() -> None:
 def test_the_text_has_a_line_for_each_step_and_the_peak() -> None:
     found = describe(Spec(), (224, 224))
     lines = text(found).splitlines()
-    assert len(lines) == 1 + len(found["steps"]) + 3
+    assert len(lines) == 1 + len(found["steps"]) + 5
     assert lines[1].startswith("stem + blocks 0-1  56 x 56 x 24")
-    assert f"{found['arena_bytes']:,} bytes" in lines[-2]
+    assert f"{found['arena_bytes']:,} bytes" in lines[-4]
+    assert found["bottleneck_bytes"] == 802_816  # Table 3's 400 K for 16-bit numbers
+    assert "Table 3         802,816 bytes" in lines[-2]
+
+
+def test_the_drawing_has_a_rectangle_for_every_buffer(tmp_path: Path) -> None:
+    found = describe(Spec(), (224, 224), threads=2)
+    write_memory(tmp_path / "memory.png", found)
+    with Image.open(tmp_path / "memory.png") as picture:
+        assert picture.width > 800
+        colours = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+    assert len(np.unique(colours, axis=0)) > 20
+
+
+@given(kib=st.integers(1, 1200), size=st.sampled_from([(96, 96), (64, 160), (224, 224)]), threads=st.integers(1, 2))
+@settings(max_examples=25, deadline=None)
+def test_a_budget_is_kept_or_the_smallest_possible_is_named(kib: int, size: tuple[int, int], threads: int) -> None:
+    cpu = cpus.named("haswell")
+    try:
+        found = fitted(Spec(), size, cpu, threads=threads, budget=1024 * kib)
+    except UsageError as error:
+        (smallest,) = re.findall(r"smallest possible is ([\d,]+) bytes", str(error))
+        smallest = int(smallest.replace(",", ""))
+        assert smallest > 1024 * kib
+        found = fitted(Spec(), size, cpu, threads=threads, budget=smallest)
+        assert found.arena_bytes == smallest
+    else:
+        assert found.arena_bytes <= 1024 * kib
+
+
+def test_a_network_within_a_budget_gives_the_same_answers(random_model: Callable[..., ModelFile]) -> None:
+    model = random_model(outputs=10)
+    free = Engine(model, size=96)
+    tight = Engine(model, size=96, budget=190_000)
+    assert tight.plan.arena_bytes <= 190_000 < free.plan.arena_bytes
+    images = np.random.default_rng(0).integers(0, 256, (1, 96, 96, 3), np.uint8)
+    logits = free.run(images)["logits"]
+    assert np.abs(tight.run(images)["logits"] - logits).max() < 1e-5 * np.abs(logits).max()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mobilenetv2 import model_file
 from mobilenetv2.engine import Engine
 from mobilenetv2.engine import cpu as cpus
 from mobilenetv2.engine.reference import ReferenceBackend
@@ -123,6 +125,38 @@ def test_every_kind_of_cpu_gives_the_same_answers(
     monkeypatch.setenv("MOBILENETV2_CPU", level)
     model = random_model(outputs=9, stages=SHORT)
     assert difference(Engine(model, size=(45, 19), threads=2), model, pictures((45, 19))) < AGREE
+
+
+@pytest.mark.parametrize(("wanted", "seen"), [("plan", "Step(name='classifier'"), ("ir", "define"), ("asm", "run:")])
+def test_debugging_shows_what_is_built(
+    random_model: RandomModel,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    wanted: str,
+    seen: str,
+) -> None:
+    monkeypatch.setenv("MOBILENETV2_DEBUG", wanted)
+    Engine(random_model(outputs=2, stages=((1, 8, 1, 1),)), size=16)
+    assert seen in capsys.readouterr().err
+    monkeypatch.setenv("MOBILENETV2_DEBUG", "all")
+    with pytest.raises(UsageError, match="must be plan, ir or asm, got 'all'"):
+        Engine(random_model(outputs=2, stages=((1, 8, 1, 1),)), size=16)
+
+
+def test_the_model_may_be_a_path_and_other_precisions_are_refused(random_model: RandomModel, tmp_path: Path) -> None:
+    model = random_model(outputs=3, stages=SHORT)
+    model_file.write(tmp_path / "model.safetensors", model)
+    images = pictures((32, 32))
+    expected = Engine(model, size=32, batch=4).run(images)["logits"]
+    np.testing.assert_array_equal(Engine(tmp_path / "model.safetensors", size=32).run(images)["logits"], expected)
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"precision": "int8"}, "precision must be fp32, got 'int8'"),
+        ({"batch": 0}, "batch must be at least 1, got 0"),
+        ({"budget": 1000}, "the smallest possible is"),
+    ]
+    for arguments, message in refused:
+        with pytest.raises(UsageError, match=message):
+            Engine(model, size=32, **arguments)
 
 
 def test_an_unknown_cpu_is_refused(random_model: RandomModel, monkeypatch: pytest.MonkeyPatch) -> None:

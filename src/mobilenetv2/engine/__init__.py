@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,7 @@ class Engine:
         self.info: ModelInfo = model.info
         self.threads = threads
         self.plan: Plan = fitted(model.info.spec, (height, width), cpu.chosen(), threads=threads, budget=budget)
+        _debug(self.plan)
         planned = self.plan  # the closure must not hold the engine
         code = cache.machine_code(repr(planned), lambda: compiled(planned))
         self._code = Code(code[_HEAD:])
@@ -184,6 +186,24 @@ def compiled(plan: Plan) -> bytes:
 
     image = link(jit.object_code(network.emit(plan).text, plan.cpu))
     return image.entries[abi.ENTRY].to_bytes(_HEAD, "little") + image.content
+
+
+def _debug(plan: Plan) -> None:
+    """What `MOBILENETV2_DEBUG` asks for, on stderr: the plan, LLVM's text (ir), or the CPU's own (asm)."""
+    wanted = os.environ.get("MOBILENETV2_DEBUG")
+    if not wanted:
+        return
+    if wanted == "plan":
+        for step in plan.steps:
+            print(step, file=sys.stderr)
+        return
+    if wanted not in ("ir", "asm"):
+        raise UsageError(f"MOBILENETV2_DEBUG must be plan, ir or asm, got {wanted!r}")
+    from mobilenetv2.engine import jit
+    from mobilenetv2.engine.kernels import network
+
+    text = network.emit(plan).text
+    print(text if wanted == "ir" else jit.assembly(text, plan.cpu), file=sys.stderr)
 
 
 _ENGINES: weakref.WeakSet[Engine] = weakref.WeakSet()

@@ -5,22 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from mobilenetv2.complexity import complexity
-from mobilenetv2.engine import cpu
+from mobilenetv2.engine import cpu, lower
 from mobilenetv2.engine.operations import Block, Chain
-from mobilenetv2.engine.plan import Plan, Step, plan
+from mobilenetv2.engine.plan import Plan, Step, fitted
 from mobilenetv2.engine.schedule import Product
 from mobilenetv2.spec import Spec
 
 
-def describe(network: Spec, size: tuple[int, int], *, threads: int = 1) -> dict[str, Any]:
+def describe(network: Spec, size: tuple[int, int], *, threads: int = 1, budget: int | None = None) -> dict[str, Any]:
     """Plain JSON values: what the engine would do with `network` on this CPU (or `MOBILENETV2_CPU`).
 
-    `arena_bytes` is all memory for activations, shared with nothing; `layer_by_layer_bytes` is what running one
-    layer at a time needs at least (`complexity`). The paper's Table 3 counts the
-    largest bottleneck alone: 802,816 bytes for width 1.0 at 224 in float32. Offsets count from the arena's start.
-    Raises `UsageError` for a CPU without kernels.
+    `arena_bytes` is all memory for activations, shared with nothing, and at most `budget` where one is given;
+    `layer_by_layer_bytes` is what running one layer at a time needs at least (`complexity`); `bottleneck_bytes` is the
+    largest map between two blocks, the figure of the paper's Table 3. Offsets count from the arena's start.
+    Raises `UsageError` for a CPU without kernels, and for a budget that nothing fits.
     """
-    planned = plan(network, size, cpu.chosen(), threads=threads)
+    planned = fitted(network, size, cpu.chosen(), threads=threads, budget=budget)
     costs = complexity(network, size)
     return {
         "cpu": planned.cpu.name,
@@ -29,6 +29,7 @@ def describe(network: Spec, size: tuple[int, int], *, threads: int = 1) -> dict[
         "threads": threads,
         "arena_bytes": planned.arena_bytes,
         "layer_by_layer_bytes": 4 * costs.peak.live,
+        "bottleneck_bytes": 4 * largest_between(network, size),
         "weights_bytes": 4 * planned.weights,
         "multiply_adds": sum(step.multiply_adds for step in planned.steps),
         "steps": [_step(step, number, planned) for number, step in enumerate(planned.steps)],
@@ -45,32 +46,51 @@ def describe(network: Spec, size: tuple[int, int], *, threads: int = 1) -> dict[
     }
 
 
+def largest_between(network: Spec, size: tuple[int, int]) -> int:
+    """Elements of the largest map between two blocks: what must exist where blocks are computed one after the other."""
+    height, width = (lower.layers(network).stem.out_size(side) for side in size)
+    largest = 0
+    for block in lower.layers(network).blocks:
+        height, width = block.depthwise.out_size(height), block.depthwise.out_size(width)
+        largest = max(largest, height * width * block.out_channels)
+    return largest
+
+
 def text(description: dict[str, Any]) -> str:
-    """`describe`'s object as a table of steps and two lines about memory."""
-    rows = [
-        (
-            step["name"],
-            step["output"],
-            f"{step['multiply_adds'] / 1e6:.1f} M",
-            f"{step['live_bytes'] / 1024:,.0f}",
-            step["schedule"],
+    """`describe`'s object as a table of steps and lines about memory."""
+    buffers = {buffer["name"]: buffer for buffer in description["buffers"]}
+    rows = [("step", "output", "multiply-adds", "at", "KiB", "live KiB", "schedule")]
+    for step in description["steps"]:
+        target = buffers.get(step["buffers"]["target"])  # the logits are not in the arena
+        rows.append(
+            (
+                step["name"],
+                step["output"],
+                f"{step['multiply_adds'] / 1e6:.1f} M",
+                f"{target['offset']:,}" if target else "",
+                f"{target['bytes'] / 1024:,.1f}" if target else "",
+                f"{step['live_bytes'] / 1024:,.0f}",
+                step["schedule"],
+            )
         )
-        for step in description["steps"]
-    ]
-    rows.insert(0, ("step", "output", "multiply-adds", "KiB live", "schedule"))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    lines = [
-        f"{name:{widths[0]}}  {output:{widths[1]}}  {cost:>{widths[2]}}  {live:>{widths[3]}}  {how}"
-        for name, output, cost, live, how in rows
-    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(6)]
+    lines: list[str] = []
+    for *cells, how in rows:
+        aligned = (
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        lines.append("  ".join((*aligned, how)))
     arena, layers = description["arena_bytes"], description["layer_by_layer_bytes"]
+    threads = description["threads"]
     return "\n".join(
         (
             *lines,
             "",
-            f"arena    {arena:,} bytes ({description['threads']} threads, {description['cpu']}); "
-            f"layer by layer {layers:,}, {layers / arena:.1f} times as much",
-            f"weights  {description['weights_bytes']:,} bytes",
+            f"arena           {arena:,} bytes ({threads} thread{'s' * (threads > 1)}, {description['cpu']})",
+            f"layer by layer  {layers:,} bytes, {layers / arena:.1f} times as much",
+            f"Table 3         {description['bottleneck_bytes']:,} bytes: the largest map between two blocks",
+            f"weights         {description['weights_bytes']:,} bytes",
         )
     )
 
