@@ -6,6 +6,7 @@ LLVM is loaded where code must be compiled, and not where the cache has it.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mobilenetv2.engine.workers import REST, Slot, Team
+from mobilenetv2.engine import abi
+from mobilenetv2.engine.workers import Team
 from mobilenetv2.errors import UsageError
 from mobilenetv2.model_file import ModelFile, ModelInfo
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 MAX_THREADS = 256
+_HEAD = 8
+_ENTRY_TYPE = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * len(abi.POINTERS), *[ctypes.c_int64] * len(abi.NUMBERS))
 
 
 class Engine:
@@ -56,7 +60,7 @@ class Engine:
         budget: int | None = None,
     ) -> None:
         from mobilenetv2.engine import cache, cpu, pack
-        from mobilenetv2.engine.link import Code, Image
+        from mobilenetv2.engine.link import Code
         from mobilenetv2.engine.plan import fitted
 
         if isinstance(threads, bool) or not 1 <= threads <= MAX_THREADS:
@@ -78,11 +82,14 @@ class Engine:
         self.plan: Plan = fitted(model.info.spec, (height, width), cpu.chosen(), threads=threads, budget=budget)
         _debug(self.plan)
         planned = self.plan  # the closure must not hold the engine
-        self._code = Code(Image.from_bytes(cache.machine_code(repr(planned), lambda: compiled(planned))))
+        code = cache.machine_code(repr(planned), lambda: compiled(planned))
+        self._code = Code(code[_HEAD:])
+        self._run = _ENTRY_TYPE(self._code.address + int.from_bytes(code[:_HEAD], "little"))
         self._weights = pack.pack(model, self.plan)
         self._lock = threading.Lock()
-        self._team = Team(self._code, threads)
-        self._arenas = [pack.aligned_zeros(self.plan.arena) for _ in range(min(batch, threads))]
+        self._renew()
+        while len(self._workspaces) < min(batch, threads):
+            self._workspaces.append(_Workspace(self.plan))
         _ENGINES.add(self)
 
     def run(self, images_BHWC: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
@@ -92,37 +99,63 @@ class Engine:
         """
         images = self._checked(images_BHWC)
         logits_BL = np.empty((len(images), self.plan.outputs), np.float32)
-        image, logit = images[0].nbytes, logits_BL[0].nbytes
-        first, result, weights = images.ctypes.data, logits_BL.ctypes.data, self._weights.ctypes.data
-        is_bytes = int(images.dtype == np.uint8)
         with self._lock:
-            team, arenas = self._team.address, self._own_arenas(len(images))
-
-            def slot(i: int, thread: int, threads: int) -> Slot:
-                arena = arenas[0 if threads > 1 else thread % len(arenas)]
-                number = thread if threads > 1 else 0
-                return (first + i * image, weights, arena, result + i * logit, team, is_bytes, number, threads)
-
-            if len(images) < self.threads or self.threads == 1:  # all threads on one image after the other
-                for i in range(len(images)):
-                    self._team.run([slot(i, thread, self.threads) for thread in range(self.threads)])
-            else:  # every thread on images of its own, in memory of its own
-                for i in range(0, len(images), self.threads):
-                    count = min(self.threads, len(images) - i)
-                    self._team.run([slot(i + n, n, 1) if n < count else REST for n in range(self.threads)])
+            try:
+                if self.threads > 1 and len(images) >= self.threads:
+                    self._run_apart(images, logits_BL)
+                else:
+                    self._run_together(images, logits_BL)
+            except BaseException:  # Ctrl-C: other threads may still be at work; they keep what they need
+                self._workspaces[0].team[abi.LEFT] = 1
+                self._team.close()
+                self._renew()
+                raise
         return {"logits": logits_BL}
 
-    def _own_arenas(self, images: int) -> list[int]:
-        """The addresses of the arenas that so many images need at once."""
-        from mobilenetv2.engine import pack
+    def _run_together(self, images: Array, logits: Array) -> None:
+        """All threads on one image after the other."""
+        if self.threads == 1:
+            call = self._call(images, logits, self._workspaces[0], 1)
+            for i in range(len(images)):
+                call(i, 0)
+            return
+        call = self._call(images, logits, self._workspaces[0], self.threads)
+        for i in range(len(images)):
+            self._team.run(lambda thread, i=i: call(i, thread))
 
-        while len(self._arenas) < min(images, self.threads):
-            self._arenas.append(pack.aligned_zeros(self.plan.arena))
-        return [arena.ctypes.data for arena in self._arenas]
+    def _run_apart(self, images: Array, logits: Array) -> None:
+        """Every thread on images of its own, in memory of its own."""
+        while len(self._workspaces) < self.threads:
+            self._workspaces.append(_Workspace(self.plan))
+        calls = [self._call(images, logits, workspace, 1) for workspace in self._workspaces]
+        threads, count, left = self.threads, len(images), self._workspaces[0].team
 
-    def _forked(self) -> None:
-        self._team.abandon()
-        self._lock, self._team = threading.Lock(), Team(self._code, self.threads)
+        def task(thread: int) -> None:
+            for i in range(thread, count, threads):
+                if left[abi.LEFT]:
+                    return
+                calls[thread](i, 0)
+
+        self._team.run(task)
+
+    def _call(self, images: Array, logits: Array, space: _Workspace, threads: int) -> Any:
+        """call(i, thread) computes one thread's part of image i. It holds all memory that the code works on."""
+        run, hold = self._run, (self._code, self._weights, space, images, logits)
+        first, image_bytes, is_bytes = images.ctypes.data, images[0].nbytes, int(images.dtype == np.uint8)
+        result, result_bytes = logits.ctypes.data, logits[0].nbytes
+        weights, arena, team = self._weights.ctypes.data, space.arena.ctypes.data, space.team.ctypes.data
+
+        def call(i: int, thread: int, hold: Any = hold) -> None:
+            run(
+                first + i * image_bytes, weights, arena, result + i * result_bytes, team, is_bytes, thread, threads
+            )  # fmt: skip
+
+        return call
+
+    def _renew(self) -> None:
+        """Threads, and memory that nobody is at work with."""
+        self._workspaces = [_Workspace(self.plan)]
+        self._team = Team(self.threads)
 
     def _checked(self, images_BHWC: Array) -> Array:
         expected = (*self.plan.size, self.plan.channels)
@@ -133,13 +166,26 @@ class Engine:
         return np.ascontiguousarray(images_BHWC)
 
 
+class _Workspace:
+    """The memory of one inference: its arena, and where its threads meet."""
+
+    def __init__(self, plan: Plan) -> None:
+        from mobilenetv2.engine import pack
+
+        self.arena = pack.aligned_zeros(plan.arena)
+        self.team = np.zeros(abi.TEAM_WORDS, np.int64)
+        usleep = ctypes.cast(ctypes.CDLL(None).usleep, ctypes.c_void_p)
+        self.team[abi.USLEEP] = usleep.value or 0
+
+
 def compiled(plan: Plan) -> bytes:
-    """The linked machine code of `plan` (`link.Image.to_bytes`)."""
+    """The machine code of `plan`, and before it where its entry is, in `_HEAD` bytes."""
     from mobilenetv2.engine import jit
     from mobilenetv2.engine.kernels import network
     from mobilenetv2.engine.link import link
 
-    return link(jit.object_code(network.emit(plan).text, plan.cpu)).to_bytes()
+    image = link(jit.object_code(network.emit(plan).text, plan.cpu))
+    return image.entries[abi.ENTRY].to_bytes(_HEAD, "little") + image.content
 
 
 def _debug(plan: Plan) -> None:
@@ -166,7 +212,8 @@ _ENGINES: weakref.WeakSet[Engine] = weakref.WeakSet()
 def _after_fork() -> None:
     """A forked process has its parent's memory but not its threads, and locks that nobody will open."""
     for engine in list(_ENGINES):
-        engine._forked()  # noqa: SLF001 - this module's own
+        engine._lock = threading.Lock()
+        engine._renew()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -307,15 +307,11 @@ class Kernel:
         return Index(self, self.b.load_atomic(place.address, "acquire", 8, typ=_INT))
 
     def atomic_store(self, value: Number, place: Pointer) -> None:
-        self.atomic_exchange(value, place)  # llvmlite's store wants typed pointers
-
-    def atomic_exchange(self, value: Number, place: Pointer) -> Index:
-        """Writes a 64-bit integer and gives what was there; nothing before it happens after it, nor the reverse."""
-        return Index(self, self.b.atomic_rmw("xchg", place.address, _int(value), "seq_cst"))
+        self.b.atomic_rmw("xchg", place.address, _int(value), "acq_rel")  # llvmlite's store wants typed pointers
 
     def atomic_add(self, place: Pointer, value: Number) -> Index:
         """Adds to a 64-bit integer and gives what it was."""
-        return Index(self, self.b.atomic_rmw("add", place.address, _int(value), "seq_cst"))
+        return Index(self, self.b.atomic_rmw("add", place.address, _int(value), "acq_rel"))
 
     def pause(self) -> None:
         """Tells the core that this is a spin loop."""
@@ -325,22 +321,12 @@ class Kernel:
             number = ir.IntType(32)
             self.b.call(self.module.intrinsic("llvm.aarch64.hint", _VOID, [number]), [ir.Constant(number, 1)])  # YIELD
 
-    def pointer(self, place: Pointer) -> Pointer:
-        """The pointer to float32 that lies at `place` as a 64-bit integer."""
-        return Pointer(self, self.b.inttoptr(self.atomic_load(place).value, _POINTER))
-
-    def call_address(self, place: Pointer, *arguments: Pointer | tuple[Number, int]) -> None:
-        """Call the C function whose address lies at `place`, with pointers and (integer, its bits)."""
-        values: list[Value] = []
-        for argument in arguments:
-            if isinstance(argument, Pointer):
-                values.append(argument.address)
-            else:
-                number, bits = argument
-                values.append(self.b.trunc(_int(number), ir.IntType(32)) if bits == 32 else _int(number))
-        kind = ir.FunctionType(_VOID, [value.type for value in values])
+    def call_address(self, place: Pointer, argument: int) -> None:
+        """Call the C function whose address lies at `place` and which takes one 32-bit integer."""
+        number = ir.IntType(32)
         address = self.b.load(place.address, typ=_INT, align=8)
-        self.b.call(self.b.inttoptr(address, kind.as_pointer()), values)
+        function = self.b.inttoptr(address, ir.FunctionType(_VOID, [number]).as_pointer())
+        self.b.call(function, [ir.Constant(number, argument)])
 
 
 def _vector(width: int) -> Any:

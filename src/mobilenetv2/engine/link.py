@@ -7,7 +7,6 @@ their 32-bit references reach. Here they are one piece of memory.
 from __future__ import annotations
 
 import ctypes
-import json
 import mmap
 import struct
 from collections.abc import Mapping
@@ -25,16 +24,6 @@ class Image:
 
     content: bytes
     entries: Mapping[str, int]
-
-    def to_bytes(self) -> bytes:
-        """The entries as one line of JSON, and the content."""
-        return json.dumps(dict(self.entries)).encode() + b"\n" + self.content
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Image:
-        """What `to_bytes` made."""
-        entries, _, content = data.partition(b"\n")
-        return cls(content, json.loads(entries))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +108,7 @@ _LOW12 = {277: 0, 278: 0, 284: 1, 285: 2, 286: 3, 299: 4}
 class Code:
     """An image in executable memory, which lives as long as this object."""
 
-    def __init__(self, image: Image) -> None:
-        content, self._entries = image.content, image.entries
+    def __init__(self, content: bytes) -> None:
         # written, then made executable: never both. Linux brings AArch64's instruction caches up to date with that.
         self._memory = mmap.mmap(-1, len(content))
         self._memory.write(content)
@@ -130,7 +118,3 @@ class Code:
         protect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
         if protect(self.address, len(content), _PROT_READ_EXEC):
             raise OSError(ctypes.get_errno(), "this system lets no program run code that it has made")
-
-    def entry(self, name: str) -> int:
-        """The address of a public function."""
-        return self.address + self._entries[name]
