@@ -6,7 +6,6 @@ LLVM is loaded where code must be compiled, and not where the cache has it.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 import threading
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobilenetv2.engine import abi
+from mobilenetv2.engine.program import Program, Workspace, compiled
 from mobilenetv2.engine.workers import Team
 from mobilenetv2.errors import UsageError
 from mobilenetv2.model_file import ModelFile, ModelInfo
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 MAX_THREADS = 256
-_HEAD = 8
-_ENTRY_TYPE = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * len(abi.POINTERS), *[ctypes.c_int64] * len(abi.NUMBERS))
 
 
 class Engine:
@@ -60,7 +58,6 @@ class Engine:
         budget: int | None = None,
     ) -> None:
         from mobilenetv2.engine import cache, cpu, pack
-        from mobilenetv2.engine.link import Code
         from mobilenetv2.engine.plan import fitted
 
         if isinstance(threads, bool) or not 1 <= threads <= MAX_THREADS:
@@ -82,14 +79,12 @@ class Engine:
         self.plan: Plan = fitted(model.info.spec, (height, width), cpu.chosen(), threads=threads, budget=budget)
         _debug(self.plan)
         planned = self.plan  # the closure must not hold the engine
-        code = cache.machine_code(repr(planned), lambda: compiled(planned))
-        self._code = Code(code[_HEAD:])
-        self._run = _ENTRY_TYPE(self._code.address + int.from_bytes(code[:_HEAD], "little"))
+        self._program = Program(cache.machine_code(repr(planned), lambda: compiled(planned)))
         self._weights = pack.pack(model, self.plan)
         self._lock = threading.Lock()
         self._renew()
         while len(self._workspaces) < min(batch, threads):
-            self._workspaces.append(_Workspace(self.plan))
+            self._workspaces.append(Workspace(self.plan))
         _ENGINES.add(self)
 
     def run(self, images_BHWC: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
@@ -126,7 +121,7 @@ class Engine:
     def _run_apart(self, images: Array, logits: Array) -> None:
         """Every thread on images of its own, in memory of its own."""
         while len(self._workspaces) < self.threads:
-            self._workspaces.append(_Workspace(self.plan))
+            self._workspaces.append(Workspace(self.plan))
         calls = [self._call(images, logits, workspace, 1) for workspace in self._workspaces]
         threads, count, left = self.threads, len(images), self._workspaces[0].team
 
@@ -138,9 +133,9 @@ class Engine:
 
         self._team.run(task)
 
-    def _call(self, images: Array, logits: Array, space: _Workspace, threads: int) -> Any:
+    def _call(self, images: Array, logits: Array, space: Workspace, threads: int) -> Any:
         """call(i, thread) computes one thread's part of image i. It holds all memory that the code works on."""
-        run, hold = self._run, (self._code, self._weights, space, images, logits)
+        run, hold = self._program.run, (self._program, self._weights, space, images, logits)
         first, image_bytes, is_bytes = images.ctypes.data, images[0].nbytes, int(images.dtype == np.uint8)
         result, result_bytes = logits.ctypes.data, logits[0].nbytes
         weights, arena, team = self._weights.ctypes.data, space.arena.ctypes.data, space.team.ctypes.data
@@ -154,7 +149,7 @@ class Engine:
 
     def _renew(self) -> None:
         """Threads, and memory that nobody is at work with."""
-        self._workspaces = [_Workspace(self.plan)]
+        self._workspaces = [Workspace(self.plan)]
         self._team = Team(self.threads)
 
     def _checked(self, images_BHWC: Array) -> Array:
@@ -164,28 +159,6 @@ class Engine:
         if images_BHWC.dtype not in (np.uint8, np.float32):
             raise UsageError(f"images must be uint8 pixels or normalised float32, got {images_BHWC.dtype}")
         return np.ascontiguousarray(images_BHWC)
-
-
-class _Workspace:
-    """The memory of one inference: its arena, and where its threads meet."""
-
-    def __init__(self, plan: Plan) -> None:
-        from mobilenetv2.engine import pack
-
-        self.arena = pack.aligned_zeros(plan.arena)
-        self.team = np.zeros(abi.TEAM_WORDS, np.int64)
-        usleep = ctypes.cast(ctypes.CDLL(None).usleep, ctypes.c_void_p)
-        self.team[abi.USLEEP] = usleep.value or 0
-
-
-def compiled(plan: Plan) -> bytes:
-    """The machine code of `plan`, and before it where its entry is, in `_HEAD` bytes."""
-    from mobilenetv2.engine import jit
-    from mobilenetv2.engine.kernels import network
-    from mobilenetv2.engine.link import link
-
-    image = link(jit.object_code(network.emit(plan).text, plan.cpu))
-    return image.entries[abi.ENTRY].to_bytes(_HEAD, "little") + image.content
 
 
 def _debug(plan: Plan) -> None:

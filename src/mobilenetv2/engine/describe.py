@@ -6,7 +6,7 @@ from typing import Any
 
 from mobilenetv2.complexity import complexity
 from mobilenetv2.engine import cpu, lower
-from mobilenetv2.engine.operations import Block, Chain
+from mobilenetv2.engine.operations import Block, Chain, Tiled
 from mobilenetv2.engine.plan import Plan, Step, fitted
 from mobilenetv2.engine.schedule import Product
 from mobilenetv2.spec import Spec
@@ -112,13 +112,8 @@ def _step(step: Step, number: int, planned: Plan) -> dict[str, Any]:
 
 
 def _output(step: Step) -> str:
-    operation = step.operation
-    if isinstance(operation, Chain):
-        operation = operation.blocks[-1]
-    if isinstance(operation, Block):
-        return f"{operation.out[0]} x {operation.out[1]} x {operation.project.out_channels}"
-    channels = operation.product.channels
-    out = getattr(operation, "out", None)
+    out = getattr(step.operation, "out", None)
+    channels = step.operation.map_channels
     return str(channels) if out is None else f"{out[0]} x {out[1]} x {channels}"
 
 
@@ -126,7 +121,9 @@ def _schedule(step: Step) -> str:
     operation = step.operation
     if isinstance(operation, Chain):
         return "; ".join(_block(block) for block in operation.blocks)
-    return _block(operation) if isinstance(operation, Block) else f"tiles {_tile(operation.product)}"
+    if isinstance(operation, Block):
+        return _block(operation)
+    return f"tiles {_tile(operation.product)}" if isinstance(operation, Tiled) else ""
 
 
 def _block(operation: Block) -> str:

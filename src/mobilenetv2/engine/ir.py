@@ -268,9 +268,16 @@ class Kernel:
 
     def splat(self, place: Pointer, width: int) -> Value:
         """One element in every lane."""
-        element = self.b.load(place.address, typ=_FLOAT, align=4)
+        return self.lanes(self.b.load(place.address, typ=_FLOAT, align=4), width)
+
+    def ratio(self, part: Number, whole: int) -> Value:
+        """The number part / whole."""
+        return self.b.fdiv(self.b.sitofp(_int(part), _FLOAT), ir.Constant(_FLOAT, float(whole)))
+
+    def lanes(self, number: Value, width: int) -> Value:
+        """One number in every lane."""
         nothing = ir.Constant(_vector(width), ir.Undefined)
-        first = self.b.insert_element(nothing, element, ir.Constant(ir.IntType(32), 0))
+        first = self.b.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
         return self.b.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width))
 
     def prefetch(self, place: Pointer) -> None:
@@ -289,6 +296,9 @@ class Kernel:
 
     def add(self, a: Value, b: Value) -> Value:
         return self.b.fadd(a, b)
+
+    def subtract(self, a: Value, b: Value) -> Value:
+        return self.b.fsub(a, b)
 
     def multiply(self, a: Value, b: Value) -> Value:
         return self.b.fmul(a, b)

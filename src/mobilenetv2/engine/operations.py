@@ -13,6 +13,7 @@ from mobilenetv2.engine import schedule
 from mobilenetv2.engine.schedule import BlockSchedule, Panel, Product
 from mobilenetv2.spec import Activation, ConvSpec, Shortcut
 
+Sections = tuple[tuple[str, int], ...]  # names and sizes
 ALIGNMENT = 16  # float32 elements: 64 bytes, a cache line
 
 
@@ -31,8 +32,28 @@ def sections(sizes: Iterable[tuple[str, int]]) -> tuple[dict[str, int], int]:
     return offsets, end
 
 
+class _Needs:
+    """What an operation keeps in memory: nothing, where it does not say otherwise. It writes `map_channels`."""
+
+    __slots__ = ()
+
+    @property
+    def weights(self) -> Sections:
+        return ()
+
+    @property
+    def scratch(self) -> Sections:
+        """Per thread."""
+        return ()
+
+    @property
+    def shared(self) -> int:
+        """For all threads."""
+        return 0
+
+
 @dataclass(frozen=True, slots=True)
-class Stem:
+class Stem(_Needs):
     """The first convolution on an image of `height` x `width`, which is normalised row by row as it is read."""
 
     conv: ConvSpec
@@ -45,6 +66,10 @@ class Stem:
         return self.conv.out_size(self.height), self.conv.out_size(self.width)
 
     @property
+    def map_channels(self) -> int:
+        return self.conv.out_channels
+
+    @property
     def line(self) -> int:
         """Elements of one normalised input row with the zeros beside it."""
         return (self.width + sum(self.conv.pads(self.width))) * self.conv.in_channels
@@ -54,21 +79,17 @@ class Stem:
         return (rows - 1) * self.conv.stride + self.conv.kernel
 
     @property
-    def weights(self) -> tuple[tuple[str, int], ...]:
+    def weights(self) -> Sections:
         row = self.width * self.conv.in_channels
         return (("scale", row), ("shift", row), *_conv_weights("expand", self.conv))
 
     @property
-    def scratch(self) -> tuple[tuple[str, int], ...]:
+    def scratch(self) -> Sections:
         return (("lines", self.lines(1) * self.line),)
-
-    @property
-    def shared(self) -> int:
-        return 0
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class Block(_Needs):
     """An inverted residual whose depthwise reads `height` x `width`; in the first one the stem may be the expansion.
 
     Where `shortcut` is "expansion", the shared memory holds the previous block's depthwise output, and this block's
@@ -87,6 +108,10 @@ class Block:
     @property
     def out(self) -> tuple[int, int]:
         return self.depthwise.out_size(self.height), self.depthwise.out_size(self.width)
+
+    @property
+    def map_channels(self) -> int:
+        return self.project.out_channels
 
     @property
     def columns(self) -> int:
@@ -116,7 +141,7 @@ class Block:
         return self.stem.lines(self.ring_rows) if self.stem else 0
 
     @property
-    def weights(self) -> tuple[tuple[str, int], ...]:
+    def weights(self) -> Sections:
         first = ()
         if self.stem is not None:
             first = self.stem.weights
@@ -125,7 +150,7 @@ class Block:
         return (*first, *_conv_weights("depthwise", self.depthwise), *_conv_weights("project", self.project))
 
     @property
-    def scratch(self) -> tuple[tuple[str, int], ...]:
+    def scratch(self) -> Sections:
         """Per thread."""
         line = self.stem.line if self.stem else 0
         wide = 0 if self.schedule.whole else self.wide
@@ -138,7 +163,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(_Needs):
     """Blocks that follow each other row by row: the maps between them exist as a few rows only.
 
     The first may have the stem in it. A part of block i is called "i.part" in weights and scratch memory.
@@ -150,16 +175,20 @@ class Chain:
     def out(self) -> tuple[int, int]:
         return self.blocks[-1].out
 
+    @property
+    def map_channels(self) -> int:
+        return self.blocks[-1].map_channels
+
     def lines(self, number: int) -> int:
         """Output rows of block `number` that the next one looks at together."""
         return self.blocks[number + 1].ring_rows
 
     @property
-    def weights(self) -> tuple[tuple[str, int], ...]:
+    def weights(self) -> Sections:
         return tuple((f"{i}.{name}", size) for i, block in enumerate(self.blocks) for name, size in block.weights)
 
     @property
-    def scratch(self) -> tuple[tuple[str, int], ...]:
+    def scratch(self) -> Sections:
         """Per thread."""
         own = ((f"{i}.{name}", size) for i, block in enumerate(self.blocks) for name, size in block.scratch)
         between = (
@@ -168,13 +197,9 @@ class Chain:
         )
         return (*own, *between)
 
-    @property
-    def shared(self) -> int:
-        return 0
-
 
 @dataclass(frozen=True, slots=True)
-class Pool:
+class Pool(_Needs):
     """The last pointwise convolution and the mean over its map, which never exists.
 
     `next_weights`: elements of weights that the following step reads once, at the speed of memory (the classifier's
@@ -193,38 +218,83 @@ class Pool:
         return min(2, -(-self.next_weights // (schedule.LINE * turns)))
 
     @property
-    def weights(self) -> tuple[tuple[str, int], ...]:
-        return (("weight", self.product.depth * self.product.channels), ("bias", self.product.channels))
+    def map_channels(self) -> int:
+        return self.product.channels
 
     @property
-    def scratch(self) -> tuple[tuple[str, int], ...]:
-        return ()
-
-    @property
-    def shared(self) -> int:
-        return 0
+    def weights(self) -> Sections:
+        return _product_weights(self.product)
 
 
 @dataclass(frozen=True, slots=True)
-class Linear:
+class Linear(_Needs):
     """The classifier's layer on one row of features."""
 
     product: Product
 
     @property
-    def weights(self) -> tuple[tuple[str, int], ...]:
-        return (("weight", self.product.depth * self.product.channels), ("bias", self.product.channels))
+    def map_channels(self) -> int:
+        return self.product.channels
 
     @property
-    def scratch(self) -> tuple[tuple[str, int], ...]:
-        return ()
+    def weights(self) -> Sections:
+        return _product_weights(self.product)
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Channels from `start` on of a map of `channels`: maps written side by side into one need no concatenation."""
+
+    start: int
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pointwise(_Needs):
+    """A 1x1 convolution and its activation; a pixel is a row of the product."""
+
+    activation: Activation
+    product: Product
+    into: Slice
 
     @property
-    def shared(self) -> int:
-        return 0
+    def map_channels(self) -> int:
+        return self.into.channels
+
+    @property
+    def weights(self) -> Sections:
+        return _product_weights(self.product)
 
 
-Operation = Stem | Block | Chain | Pool | Linear
+@dataclass(frozen=True, slots=True)
+class Mean(_Needs):
+    """The mean over a map of `pixels`, channel by channel: what image-level pooling begins with."""
+
+    pixels: int
+    channels: int
+
+    @property
+    def map_channels(self) -> int:
+        return self.channels
+
+
+@dataclass(frozen=True, slots=True)
+class Resize(_Needs):
+    """A map of `size` pixels resampled bilinearly to `out` pixels, as `reference.resize` says; from 1 x 1, copies."""
+
+    size: tuple[int, int]
+    out: tuple[int, int]
+    channels: int
+    align_corners: bool
+    into: Slice
+
+    @property
+    def map_channels(self) -> int:
+        return self.into.channels
+
+
+Tiled = Stem | Pool | Linear | Pointwise  # one product
+Operation = Tiled | Block | Chain | Mean | Resize
 
 
 def panels(operation: Operation, section: str) -> tuple[Panel, ...]:
@@ -236,9 +306,14 @@ def panels(operation: Operation, section: str) -> tuple[Panel, ...]:
         if section == "project":
             return operation.schedule.project.panels
         return operation.schedule.panels
+    assert isinstance(operation, Tiled), "no other has weights"
     return operation.product.panels
 
 
-def _conv_weights(name: str, conv: ConvSpec) -> tuple[tuple[str, int], ...]:
+def _conv_weights(name: str, conv: ConvSpec) -> Sections:
     height, width, rows, columns = conv.weight_shape
     return ((f"{name}.weight", height * width * rows * columns), (f"{name}.bias", conv.out_channels))
+
+
+def _product_weights(product: Product) -> Sections:
+    return (("weight", product.depth * product.channels), ("bias", product.channels))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mobilenetv2 import spec
 from mobilenetv2.engine import lower
-from mobilenetv2.engine.lower import Float32Array
+from mobilenetv2.engine.lower import Float32Array, Folded
 from mobilenetv2.engine.operations import Block, Chain, Linear, Operation, Stem, panels, sections
 from mobilenetv2.engine.plan import Plan, Step
 from mobilenetv2.engine.schedule import Panel
@@ -24,13 +24,27 @@ def pack(model: ModelFile, plan: Plan) -> Float32Array:
     result = aligned_zeros(plan.weights)
     convs = {conv.name: conv for conv in spec.convolutions(model.info.spec.backbone)}
     for step in plan.steps:
-        offsets, _ = sections(step.operation.weights)
         for section, parts in _sections(step, model, convs):
-            at = step.weights_at + offsets[section]
-            for part in parts:
-                result[at : at + part.size].reshape(part.shape)[...] = part
-                at += part.size
+            lay(result[step.weights_at :], step.operation, section, parts)
     return result
+
+
+def lay(weights: Float32Array, operation: Operation, section: str, parts: list[Array]) -> None:
+    """Write `parts`, one after the other, to where `operation` has its `section` of `weights`."""
+    at = sections(operation.weights)[0][section]
+    for part in parts:
+        weights[at : at + part.size].reshape(part.shape)[...] = part
+        at += part.size
+
+
+def convolution(operation: Operation, part: str, folded: Folded) -> Iterator[tuple[str, list[Array]]]:
+    """The sections of one convolution of an operation, each in the parts that stand one after the other in it."""
+    where = panels(operation, part)
+    if part.endswith("depthwise"):
+        where = tuple(vector for panel in where for vector in _vectors(panel))
+    dot = "." if part else ""
+    yield f"{part}{dot}weight", [folded.weight[:, p.start : p.start + p.channels] for p in where]
+    yield f"{part}{dot}bias", [folded.bias]
 
 
 def aligned_zeros(size: int) -> Float32Array:
@@ -51,12 +65,7 @@ def _sections(step: Step, model: ModelFile, convs: dict[str, spec.ConvSpec]) -> 
             folded = lower.linear(spec.linear(model.info.spec), model.tensors)
         else:
             folded = lower.fold(convs[layer], model.tensors, model.info.spec.backbone.bn_eps)
-        where = panels(operation, part)
-        if part.endswith("depthwise"):
-            where = tuple(vector for panel in where for vector in _vectors(panel))
-        dot = "." if part else ""
-        yield f"{part}{dot}weight", [folded.weight[:, p.start : p.start + p.channels] for p in where]
-        yield f"{part}{dot}bias", [folded.bias]
+        yield from convolution(operation, part, folded)
 
 
 def _stems(operation: Operation) -> list[tuple[str, Stem]]:

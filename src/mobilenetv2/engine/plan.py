@@ -242,12 +242,7 @@ class _Builder:
             alone = operation.schedule.whole or self._threads == 1
             if operation.shortcut == "bottleneck" and alone:
                 return self._source
-            channels = operation.project.out_channels
-        elif isinstance(operation, Chain):
-            channels = operation.blocks[-1].project.out_channels
-        else:
-            channels = operation.conv.out_channels if isinstance(operation, Stem) else operation.product.channels
-        return self._new(f"{name} map", out[0] * out[1] * channels, number)
+        return self._new(f"{name} map", out[0] * out[1] * operation.map_channels, number)
 
     def _new(self, name: str, size: int, number: int) -> str:
         self._buffers[name] = Buffer(name, aligned(size), number, number)

@@ -65,6 +65,23 @@ def global_mean(images_BHWC: Array) -> Array:
     return images_BHWC.mean((1, 2))
 
 
+def resize(images_BHWC: Array, size: tuple[int, int], *, align_corners: bool) -> Array:
+    """Bilinear to `size` (h, w): [B, h, w, C].
+
+    With `align_corners` the corner pixels' centres stay where they are (TensorFlow's DeepLab), otherwise the map's
+    edges do (PyTorch's default); what lies outside the outer centres is the outer pixels' own value.
+    """
+    for axis, out in zip((1, 2), size, strict=True):
+        n = images_BHWC.shape[axis]
+        i = np.arange(out)
+        places = i * (n - 1) / max(out - 1, 1) if align_corners else np.clip((i + 0.5) * n / out - 0.5, 0, n - 1)
+        low = places.astype(int)
+        part = (places - low).astype(images_BHWC.dtype).reshape(-1, *[1] * (3 - axis))
+        first, second = (images_BHWC.take(at, axis) for at in (low, np.minimum(low + 1, n - 1)))
+        images_BHWC = first + (second - first) * part
+    return images_BHWC
+
+
 def linear(features_BC: Array, weight_OC: Array, bias_O: Array) -> Array:
     """features x weight^T + bias: [B, O]."""
     return features_BC @ weight_OC.T + bias_O

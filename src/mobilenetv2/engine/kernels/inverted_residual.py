@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from mobilenetv2.engine.ir import Kernel, Module, Number, Pointer, Value
 from mobilenetv2.engine.kernels.depthwise import Target, depthwise_row
 from mobilenetv2.engine.kernels.memory import share, zero
-from mobilenetv2.engine.kernels.product import Pixels, panel_weights, product, tiles
+from mobilenetv2.engine.kernels.product import Pixels, deal, panel_weights, product
 from mobilenetv2.engine.kernels.sources import Copy, Expansion, Rows, Source, StemRows
 from mobilenetv2.engine.operations import Block, Chain, sections
 from mobilenetv2.engine.schedule import Panel
@@ -164,17 +164,11 @@ class _Writer:
                 with f.loop(0, block.out[0]) as y:
                     self._depthwise(panel, start, self.scratch["ring"], y, f.shared + y * self._wide_row)
         f.call(barrier, f.team, f.threads)
-        shape = chosen.project
-        count = tiles(shape)
-        begin, end = share(f, len(shape.panels) * count)
-        for group in shape.groups:
-            beyond = (end + (count - 1)) // count
-            low, high = f.most(begin // count, group.first), f.least(beyond, group.first + group.count)
-            with f.loop(low, high) as number:
-                start = group.panel.start + (number - group.first) * group.panel.channels
-                before = number * count
-                part = f.most(begin, before) - before, f.least(end, before + count) - before
-                self._project(group.panel, start, f.shared, 0, block.out[0], part=part)
+
+        def part(panel: Panel, start: Number, first: Number, last: Number) -> None:
+            self._project(panel, start, f.shared, 0, block.out[0], part=(first, last))
+
+        deal(f, chosen.project, part)
 
     def _clear_edges(self) -> None:
         """Panels of other widths lie elsewhere in the buffer: the padding must be zero again."""

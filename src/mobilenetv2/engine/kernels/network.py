@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from mobilenetv2.engine.abi import ARRIVED, ENTRY, GENERATION, LEFT, NUMBERS, POINTERS, USLEEP
 from mobilenetv2.engine.ir import Kernel, Module
-from mobilenetv2.engine.kernels import ends, inverted_residual
-from mobilenetv2.engine.operations import Block, Chain, Linear, Operation, Pool, Stem, sections
+from mobilenetv2.engine.kernels import ends, head, inverted_residual
+from mobilenetv2.engine.operations import (
+    Block,
+    Chain,
+    Linear,
+    Mean,
+    Operation,
+    Pointwise,
+    Pool,
+    Resize,
+    Stem,
+    sections,
+)
 from mobilenetv2.engine.plan import Plan
 
 # Pauses before a waiting thread sleeps: 150 to 500 microseconds, longer than most waits of a team that has its cores to
@@ -56,6 +67,12 @@ def _kernel(module: Module, name: str, operation: Operation, barrier: Kernel) ->
             return ends.emit_pool(module, name, operation)
         case Linear():
             return ends.emit_linear(module, name, operation)
+        case Pointwise():
+            return head.emit_pointwise(module, name, operation)
+        case Mean():
+            return head.emit_mean(module, name, operation)
+        case Resize():
+            return head.emit_resize(module, name, operation)
 
 
 def _barrier(module: Module) -> Kernel:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mobilenetv2.engine.ir import Kernel, Number, Pointer, Value
+from mobilenetv2.engine.kernels.memory import share
 from mobilenetv2.engine.schedule import AHEAD_BYTES, LINE, Panel, Product, balanced
 from mobilenetv2.spec import Activation
 
@@ -95,6 +96,19 @@ def product(
                     finish(row, m, sums)
         start += (end - begin) * height
         begin = end
+
+
+def deal(f: Kernel, shape: Product, part: Callable[[Panel, Number, Number, Number], None]) -> None:
+    """This thread's share of a product's tiles: `part(panel, its first channel, its first tile, beyond its last)`."""
+    count = tiles(shape)
+    begin, end = share(f, len(shape.panels) * count)
+    for group in shape.groups:
+        beyond = (end + (count - 1)) // count
+        low, high = f.most(begin // count, group.first), f.least(beyond, group.first + group.count)
+        with f.loop(low, high) as number:
+            start = group.panel.start + (number - group.first) * group.panel.channels
+            before = number * count
+            part(group.panel, start, f.most(begin, before) - before, f.least(end, before + count) - before)
 
 
 def tiles(shape: Product, rows: int | None = None) -> int:

@@ -1,0 +1,65 @@
+"""One operation run by itself, between memory that must stay as it is."""
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mobilenetv2.engine import pack
+from mobilenetv2.engine.lower import Folded
+from mobilenetv2.engine.operations import Operation, sections
+from mobilenetv2.engine.plan import Buffer, Plan, Step, place
+from mobilenetv2.engine.program import Program, Workspace, compiled
+from mobilenetv2.engine.schedule import Cpu
+
+Array = npt.NDArray[np.floating[Any]]
+Call = Callable[[Plan, Array, Array, Array, bool], Array]
+MARGIN = 64  # elements beside the output that nobody may write to
+
+
+def run(
+    operation: Operation, source: Array, convolutions: Mapping[str, Folded], out_shape: tuple[int, ...], cpu: Cpu, *,
+    threads: int = 1, in_place: bool = False, call: Call | None = None,
+) -> Array:  # fmt: skip
+    """What `operation` makes of `source`. NaN where it wrote nothing. `call` runs the plan; else this process does."""
+    plan = alone(operation, cpu, threads, in_place=in_place)
+    weights = pack.aligned_zeros(plan.weights)
+    for name, folded in convolutions.items():
+        for section, parts in pack.convolution(operation, name, folded):
+            pack.lay(weights, operation, section, parts)
+    memory = np.full(int(np.prod(out_shape)) + 2 * MARGIN, np.nan, np.float32)
+    target = memory[MARGIN:-MARGIN]
+    image = np.ascontiguousarray(source, np.float32).ravel()
+    if in_place:
+        target[:] = image
+    found = (call or here)(plan, image, weights, memory, in_place)
+    assert np.isnan(found[:MARGIN]).all()
+    assert np.isnan(found[-MARGIN:]).all()
+    return found[MARGIN:-MARGIN].reshape(out_shape)
+
+
+def alone(operation: Operation, cpu: Cpu, threads: int, *, in_place: bool) -> Plan:
+    """A plan of one step from "image" to "logits", or from there to there."""
+    parts = (("scratch", threads * sections(operation.scratch)[1]), ("shared", operation.shared))
+    buffers = {buffer.name: buffer for buffer in place([Buffer(name, size, 0, 0) for name, size in parts if size])}
+    source = "logits" if in_place else "image"
+    scratch, shared = (name if name in buffers else None for name in ("scratch", "shared"))
+    step = Step("alone", operation, {}, 0, 0, source, "logits", scratch, shared)
+    arena = max((buffer.at + buffer.size for buffer in buffers.values()), default=0)
+    return Plan((1, 1), 1, 1, threads, cpu, (step,), buffers, sections(operation.weights)[1], arena)
+
+
+def here(plan: Plan, image: Array, weights: Array, memory: Array, in_place: bool) -> Array:
+    """The plan run in this process; `memory` is the output with its margins."""
+    program, space = Program(compiled(plan)), Workspace(plan)
+    space.arena[:] = np.nan  # what a step needs to be zero, it must make so
+    places = [array.ctypes.data for array in (image, weights, space.arena, memory[MARGIN:], space.team)]
+    team = [threading.Thread(target=program.run, args=(*places, 0, i, plan.threads)) for i in range(1, plan.threads)]
+    for thread in team:
+        thread.start()
+    program.run(*places, 0, 0, plan.threads)
+    for thread in team:
+        thread.join()
+    return memory
