@@ -100,7 +100,7 @@ def _step(step: Step, number: int, planned: Plan) -> dict[str, Any]:
     return {
         "name": step.name,
         "output": _output(step),
-        "schedule": _schedule(step),
+        "schedule": schedule_text(step),
         "multiply_adds": step.multiply_adds,
         "live_bytes": 4 * sum(buffer.size for buffer in live),
         "buffers": {
@@ -117,7 +117,8 @@ def _output(step: Step) -> str:
     return str(channels) if out is None else f"{out[0]} x {out[1]} x {channels}"
 
 
-def _schedule(step: Step) -> str:
+def schedule_text(step: Step) -> str:
+    """How a step runs, in words."""
     operation = step.operation
     if isinstance(operation, Chain):
         return "; ".join(_block(block) for block in operation.blocks)

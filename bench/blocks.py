@@ -1,0 +1,181 @@
+"""Where the engine's time goes: every step checked, then timed alone and in its place in the network.
+
+    python bench/blocks.py
+    python bench/blocks.py --points "1.4 @ 224" --rounds 50
+
+Alone, a step finds its weights and maps in the caches; in sequence, the others have pushed them out. What is lost is
+the time beyond that of its multiply-adds at this machine's measured peak. One thread, bound to one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import machine
+import numpy as np
+from points import POINTS, ROOT, image, stem, write_models
+
+from mobilenetv2.engine import cpu as cpus
+from mobilenetv2.engine import describe, pack, reference
+from mobilenetv2.engine.operations import Block, Chain, Linear, Pool
+from mobilenetv2.engine.plan import Plan, Step, plan
+from mobilenetv2.engine.program import Program, Workspace, compiled
+from mobilenetv2.model_file import ModelFile, read
+
+ALONE = 5  # calls in a row, in every round
+
+
+@dataclass(slots=True)
+class Measured:
+    """One step, called through a plan that has no other; seconds of each call."""
+
+    step: Step
+    call: Callable[[], None]
+    difference: float
+    alone: list[float]
+    in_sequence: list[float]
+
+
+class Steps:
+    """A network's steps one by one, in the memory that the whole plan gives them."""
+
+    def __init__(self, model: ModelFile, planned: Plan, pixels: Any) -> None:
+        self._hold = pack.pack(model, planned), Workspace(planned), pixels, np.zeros(planned.outputs, np.float32)
+        weights, space, _, self.logits = self._hold
+        self.arena = space.arena
+        self._places = [array.ctypes.data for array in (pixels, weights, space.arena, self.logits, space.team)]
+        self._plan = planned
+
+    def call(self, steps: tuple[Step, ...]) -> Callable[[], None]:
+        program = Program(compiled(replace(self._plan, steps=steps)))
+        places = self._places
+
+        def run(hold: Any = program) -> None:
+            hold.run(*places, 0, 0, 1)
+
+        return run
+
+    def result(self, step: Step) -> Any:
+        """What `step` has written, flat."""
+        if step.target == "logits":
+            return self.logits
+        buffer = self._plan.buffers[step.target]
+        return self.arena[buffer.at : buffer.at + buffer.size]
+
+
+def expected(model: ModelFile, pixels: Any) -> dict[Any, Any]:
+    """The reference's maps in float64: after block i under i, the features and the logits under their operations."""
+    backend = reference.ReferenceBackend(model, dtype=np.float64)
+    maps = {block: value for (block, expanded), value in backend._walk(pixels) if not expanded}
+    return {**maps, Pool: reference.global_mean(maps[None]), Linear: backend.run(pixels)["logits"]}
+
+
+def compared(step: Step, found: Any, maps: dict[Any, Any]) -> float:
+    operation = step.operation
+    if isinstance(operation, Chain | Block):
+        wanted = maps[int(step.name.split()[-1].split("-")[-1])]  # "block 3", "stem + blocks 0-1"
+    else:
+        wanted = maps[type(operation)]
+    return float(np.abs(found[: wanted.size] - wanted.ravel()).max() / np.abs(wanted).max())
+
+
+def measure(point: str, rounds: int) -> list[str]:
+    """The table of one network."""
+    model = read(stem(point).with_suffix(".safetensors"))
+    size = POINTS[point][0]
+    pixels = image(point)
+    planned = plan(model.info.spec, (size, size), cpus.chosen())
+    steps = Steps(model, planned, pixels)
+    maps = expected(model, pixels)
+    all_of_them: list[Measured] = []
+    for step in planned.steps:
+        call = steps.call((step,))
+        call()
+        all_of_them.append(Measured(step, call, compared(step, steps.result(step), maps), [], []))
+    whole, nothing = steps.call(planned.steps), steps.call(())
+    peaks: list[float] = []
+    wholes: list[float] = []
+    for number in range(rounds):
+        for measured in all_of_them:
+            measured.call()  # bring it into the caches
+            measured.alone += [seconds(measured.call) for _ in range(ALONE)]
+        for measured in all_of_them:
+            measured.in_sequence.append(seconds(measured.call))
+        whole()
+        wholes += [seconds(whole) for _ in range(ALONE)]
+        if number % 10 == 0:
+            peaks.append(machine.peak(planned.cpu))
+            print(f"{point}: round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+    between = statistics.median(seconds(nothing) for _ in range(1000))
+    return table(point, all_of_them, statistics.median(wholes), between, max(peaks))
+
+
+def table(point: str, measured: list[Measured], whole: float, between: float, peak: float) -> list[str]:
+    rows: list[str] = []
+    sums = [0.0, 0.0, 0.0]
+    for one in measured:
+        alone, placed = (statistics.median(times) - between for times in (one.alone, one.in_sequence))
+        ideal = one.step.multiply_adds / peak
+        sums = [a + b for a, b in zip(sums, (ideal, alone, placed), strict=True)]
+        rows.append(
+            f"| {one.step.name} | {one.step.multiply_adds / 1e6:.1f} | {1e6 * alone:.0f} | {1e6 * placed:.0f} "
+            f"| {100 * ideal / alone:.0f} | {100 * ideal / placed:.0f} | {1e6 * (placed - ideal):.0f} "
+            f"| {one.difference:.0e} | {describe.schedule_text(one.step)} |"
+        )
+    ideal, alone, placed = sums
+    return [
+        f"### {point}",
+        "",
+        "| step | M multiply-adds | alone, us | in sequence, us | % of peak alone | in sequence | us lost | difference "
+        "| schedule |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *rows,
+        f"| sum | {ideal * peak / 1e6:.1f} | {1e6 * alone:.0f} | {1e6 * placed:.0f} | {100 * ideal / alone:.0f} "
+        f"| {100 * ideal / placed:.0f} | {1e6 * (placed - ideal):.0f} | | |",
+        f"| the network as one call | | | {1e6 * whole:.0f} | | {100 * ideal / whole:.0f} "
+        f"| {1e6 * (whole - ideal):.0f} | | |",
+        "",
+    ]
+
+
+def seconds(call: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--points", nargs="*", default=list(POINTS), choices=list(POINTS), metavar="POINT")
+    parser.add_argument("--rounds", type=int, default=30)
+    options = parser.parse_args()
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    write_models()
+    lines = [
+        "# The engine's steps, float32, one thread",
+        "",
+        f"{machine.cpu_name()}, {os.cpu_count()} CPUs, {platform.system()}, Python {platform.python_version()}, "
+        f"{time.strftime('%Y-%m-%d')}; medians of {options.rounds} rounds. `python bench/blocks.py`",
+        "",
+        "Alone: called again and again. In sequence: each after the one before it. Lost: beyond its multiply-adds at "
+        "the peak of this run. Difference: its map to the reference's in float64, as a part of its largest value.",
+        "",
+    ]
+    for point in options.points:
+        lines += measure(point, options.rounds)
+    path = machine.report_path("blocks")
+    path.write_text("\n".join(lines))
+    print("\n".join(lines))
+    print(f"written to {path.relative_to(ROOT)}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
