@@ -38,19 +38,25 @@ def difference(engine: Engine, model: ModelFile, images: np.ndarray[Any, Any]) -
 
 
 @pytest.mark.parametrize(
-    ("width_mult", "size", "padding", "threads"),
+    ("width_mult", "size", "padding", "output_stride", "threads"),
     [
-        (1.0, (96, 96), "symmetric", 1),
-        (1.0, (97, 64), "same", 2),
-        (0.35, (57, 31), "same", 2),
-        (0.5, (32, 160), "symmetric", 3),
-        (1.4, (64, 64), "same", 2),
+        (1.0, (96, 96), "symmetric", 32, 1),
+        (1.0, (97, 64), "same", 32, 2),
+        (0.75, (97, 97), "symmetric", 32, 1),
+        (0.35, (57, 31), "same", 32, 2),
+        (0.5, (32, 160), "symmetric", 32, 3),
+        (1.4, (64, 64), "same", 32, 2),
+        (1.0, (224, 224), "symmetric", 32, 1),
+        (1.4, (225, 225), "same", 32, 2),
+        (0.75, (320, 320), "same", 32, 2),
+        (0.5, (513, 513), "same", 16, 2),
+        (0.35, (513, 513), "symmetric", 8, 1),
     ],
 )
 def test_whole_networks_agree_with_the_reference(
-    random_model: RandomModel, width_mult: float, size: tuple[int, int], padding: str, threads: int
+    random_model: RandomModel, width_mult: float, size: tuple[int, int], padding: str, output_stride: int, threads: int
 ) -> None:
-    model = random_model(width_mult=width_mult, padding=padding, outputs=1001)
+    model = random_model(width_mult=width_mult, padding=padding, output_stride=output_stride, outputs=1001)
     engine = Engine(model, size=size, threads=threads)
     assert difference(engine, model, pictures(size)) < AGREE
 

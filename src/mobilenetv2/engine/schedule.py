@@ -203,9 +203,9 @@ def depthwise_columns(columns: int, stride: int, cpu: Cpu) -> int:
     """Output pixels that a depthwise inner loop computes together.
 
     With 32 registers the nine weights stay in registers beside 7 accumulators and the inputs they share (9 at
-    stride 1, 15 at stride 2 come and go); with 16 the weights of one kernel row stay.
+    stride 1, 15 at stride 2 come and go), 6 on NEON; with 16 the weights of one kernel row stay.
     """
-    most = (7 if stride == 1 else 6) if cpu.registers >= 32 else 4
+    most = (7 if stride == 1 and cpu.spare == 1 else 6) if cpu.registers >= 32 else 4
     return max(balanced(columns, -(-columns // most)))
 
 
