@@ -162,7 +162,7 @@ def main() -> None:
     lines = [
         "# The engine's steps, float32, one thread",
         "",
-        f"{machine.cpu_name()}, {os.cpu_count()} CPUs, {platform.system()}, Python {platform.python_version()}, "
+        f"{cpus.model_name()}, {os.cpu_count()} CPUs, {platform.system()}, Python {platform.python_version()}, "
         f"{time.strftime('%Y-%m-%d')}; medians of {options.rounds} rounds. `python bench/blocks.py`",
         "",
         "Alone: called again and again. In sequence: each after the one before it. Lost: beyond its multiply-adds at "

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import re
 import time
 from collections.abc import Callable
@@ -26,22 +25,10 @@ RESULTS = Path(__file__).parent / "results"
 TURNS = 100_000
 
 
-def cpu_name() -> str:
-    """The processor's name as the system tells it."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        text = ""
-    name = re.search(r"model name\s*:\s*(.+)", text)
-    model = re.search(r"cpu family\s*:\s*(\d+)\nmodel\s*:\s*(\d+)", text)
-    result = name[1] if name else platform.processor() or platform.machine()
-    return f"{result} (family {model[1]}, model {model[2]})" if model else result
-
-
 def report_path(theme: str) -> Path:
     """Where the report of `theme` on this CPU goes."""
     RESULTS.mkdir(exist_ok=True)
-    slug = re.sub(r"[^a-z0-9]+", "-", cpu_name().lower()).strip("-")
+    slug = re.sub(r"[^a-z0-9]+", "-", cpus.model_name().lower()).strip("-")
     return RESULTS / f"{theme}_{slug}_{time.strftime('%Y%m')}.md"
 
 
@@ -123,7 +110,7 @@ def main() -> None:
     report = [
         "# The machine",
         "",
-        f"{cpu_name()}, {os.cpu_count()} CPUs, kernels for {cpu.name}, {time.strftime('%Y-%m-%d')}, one thread. "
+        f"{cpus.model_name()}, {os.cpu_count()} CPUs, kernels for {cpu.name}, {time.strftime('%Y-%m-%d')}, one thread. "
         "`python bench/machine.py`",
         "",
         "| at most | |",

@@ -12,29 +12,25 @@ for long.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import statistics
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import machine
-import numpy as np
 from points import POINTS, ROOT, stem, write_models
 
+from mobilenetv2.benchmark.measure import Setting, Worker, convert, take_turns
+from mobilenetv2.benchmark.runtimes import RUNTIMES
 from mobilenetv2.complexity import complexity
 from mobilenetv2.engine import cpu as cpus
 from mobilenetv2.engine.plan import plan
 from mobilenetv2.model_file import read
 
 VENVS = ROOT / "bench" / ".venvs"
-AGREE = 1e-3  # of the largest logit: a runtime that differs by more computes something else and is not timed
-BURST_S = 0.15
 
 # environment: what is installed in it. torch 2.13 is the newest that all of them take.
 ENVIRONMENTS: dict[str, tuple[str, ...]] = {
@@ -43,65 +39,9 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     "executorch": ("torch==2.13.0", "executorch"),
 }
 OUR_OWN = ("numpy", "safetensors", "pillow")  # what our modules need in them
-
-
-@dataclass(frozen=True, slots=True)
-class Runtime:
-    """`function` is the worker's; `converted` says in which environment what kind of file is made for it."""
-
-    function: str
-    environment: str | None = "main"
-    converted: tuple[str, str, str] | None = None  # environment, kind, suffix
-    batches: bool = True
-
-
-RUNTIMES: dict[str, Runtime] = {
-    "engine": Runtime("engine", None),
-    "engine, uint8 pixels": Runtime("engine_uint8", None),
-    "LiteRT": Runtime("litert", converted=("convert", "litert", ".tflite")),
-    "ExecuTorch": Runtime("executorch", "executorch", ("executorch", "executorch", ".pte"), batches=False),
-    "OpenVINO": Runtime("openvino", converted=("main", "onnx", ".onnx")),
-    "ONNX Runtime": Runtime("onnxruntime", converted=("main", "onnx", ".onnx")),
-    "ncnn": Runtime("ncnn", converted=("main", "ncnn", ".ncnn"), batches=False),
-    "torch.compile": Runtime("torch_compile"),
-    "torch": Runtime("torch_eager"),
-}
-
-
-class Worker:
-    """A runtime's process. `problem` says why there is none."""
-
-    def __init__(self, name: str, point: str, threads: int, batch: int) -> None:
-        self.name = name
-        runtime = RUNTIMES[name]
-        environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'bench'}", "TORCH_CPP_LOG_LEVEL": "ERROR"}
-        command = [str(python(runtime.environment)), "bench/worker.py", runtime.function, point, str(threads)]
-        self._process = subprocess.Popen(
-            [*command, str(batch)], cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        line = self._out.readline()
-        self.ready: dict[str, float] = json.loads(line) if line else {}
-        self.problem = None
-        if not line:
-            assert self._process.stderr is not None
-            self.problem = (self._process.stderr.read().strip().splitlines() or ["ended without a word"])[-1][:120]
-        elif name != "engine, uint8 pixels" and self.ready["difference"] > AGREE:
-            self.problem = f"differs by {self.ready['difference']:.1e} of the largest logit"
-
-    @property
-    def _out(self) -> Any:
-        return self._process.stdout
-
-    def burst(self, count: int) -> list[float]:
-        """Seconds of `count` inferences."""
-        assert self._process.stdin is not None
-        print(count, file=self._process.stdin, flush=True)
-        return json.loads(self._out.readline())
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
+# which environment a runtime runs in (None: this one), and in which its file is made
+RUNS_IN: dict[str, str | None] = {"engine": None, "engine, uint8 pixels": None, "ExecuTorch": "executorch"}
+CONVERTED_IN = {"LiteRT": "convert", "ExecuTorch": "executorch"}
 
 
 def python(environment: str | None) -> Path:
@@ -116,50 +56,44 @@ def setup() -> None:
             subprocess.run([str(python(name)), "-m", "pip", "install", "-q", *packages, *OUR_OWN], check=True)
 
 
-def convert(points: list[str]) -> None:
+def start(name: str, point: str, threads: int, batch: int) -> Worker:
+    size = POINTS[point][0]
+    setting = Setting(stem(point), (size, size), 3, threads, batch)
+    return Worker(name, setting, python=str(python(RUNS_IN.get(name, "main"))), environment=environment())
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT / "src"), "TORCH_CPP_LOG_LEVEL": "ERROR"}
+
+
+def convert_all(points: list[str]) -> None:
     """The model files, and what each runtime reads; a conversion that fails shows when its runtime starts."""
     write_models()
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'bench'}"}
     for point in points:
-        for runtime in RUNTIMES.values():
-            if runtime.converted is None or Path(f"{stem(point)}{runtime.converted[2]}").exists():
-                continue
-            where, kind, _ = runtime.converted
-            command = [str(python(where)), "bench/convert.py", kind, point]
-            say(f"{point}: {kind}")
-            subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False)
+        size = POINTS[point][0]
+        for name in RUNTIMES:
+            where = str(python(CONVERTED_IN.get(name, "main")))
+            problem = convert(name, stem(point), (size, size), python=where, environment=environment())
+            if problem is not None:
+                say(f"{point}: {name}: {problem}")
 
 
 def compare(point: str, threads: int, batch: int, rounds: int) -> list[str]:
     """A table: every runtime's times for `point`, and their ratio to the engine's."""
-    names = [name for name, runtime in RUNTIMES.items() if batch == 1 or runtime.batches]
-    workers = [Worker(name, point, threads, batch) for name in names]
-    alive = [worker for worker in workers if worker.problem is None]
-    counts: dict[str, int] = {}
-    for worker in alive:
-        warm = worker.burst(5)
-        counts[worker.name] = max(3, min(200, int(BURST_S / min(warm))))
-    seconds: dict[str, list[list[float]]] = {worker.name: [] for worker in alive}
-    for turn in range(rounds):
-        for worker in alive[turn % len(alive) :] + alive[: turn % len(alive)]:
-            worker.burst(2)
-            seconds[worker.name].append(worker.burst(counts[worker.name]))
-        say(f"{point}, {threads} threads, batch {batch}: round {turn + 1} of {rounds}")
-    ours = [statistics.median(burst) for burst in seconds["engine"]]
+    names = [name for name, runtime in RUNTIMES.items() if batch == 1 or not runtime.static]
+
+    def progress(done: int, total: int) -> None:
+        say(f"{point}, {threads} threads, batch {batch}: round {done} of {total}")
+
     rows: list[tuple[float, str]] = []
-    for worker in alive:
-        bursts = seconds[worker.name]
-        times = np.array([value for burst in bursts for value in burst]) * 1000
-        ratio = statistics.median(statistics.median(burst) / our for burst, our in zip(bursts, ours, strict=True))
-        low, middle, high = np.quantile(times, (0.1, 0.5, 0.9))
-        per_second = 1000 * batch / middle
-        difference = "" if worker.name == "engine, uint8 pixels" else f"{worker.ready['difference']:.0e}"
-        figures = f"{middle:.3f} | {low:.3f} to {high:.3f} | {per_second:.0f} | {ratio:.2f} | {difference}"
-        rows.append((ratio, f"| {worker.name} | {figures} |"))
-    for worker in workers:
-        worker.close()
-        if worker.problem is not None:
-            rows.append((float("inf"), f"| {worker.name} | not timed: {worker.problem} | | | | |"))
+    for timing in take_turns([start(name, point, threads, batch) for name in names], rounds, progress):
+        if timing.problem is not None:
+            rows.append((float("inf"), f"| {timing.runtime} | not timed: {timing.problem} | | | | |"))
+            continue
+        middle, low, high = (1e3 * value for value in timing.seconds)
+        difference = "" if timing.runtime == "engine, uint8 pixels" else f"{timing.difference:.0e}"
+        figures = f"{middle:.3f} | {low:.3f} to {high:.3f} | {1e3 * batch / middle:.0f} | {timing.ratio:.2f}"
+        rows.append((timing.ratio, f"| {timing.runtime} | {figures} | {difference} |"))
     return [
         f"### {point}, {threads} thread{'s' * (threads > 1)}, batch {batch}",
         "",
@@ -174,12 +108,13 @@ def starts(point: str) -> list[str]:
     """A table: loading to first answer, and memory beyond Python and NumPy, in fresh processes."""
     rows: list[str] = []
     for name in RUNTIMES:
-        found = [Worker(name, point, 2, 1) for _ in range(3)]
+        found = [start(name, point, 2, 1) for _ in range(3)]
         for worker in found:
             worker.close()
-        if found[0].problem is None:
-            first = statistics.median(worker.ready["first_s"] for worker in found) * 1000
-            peak = statistics.median(worker.ready["peak_bytes"] for worker in found) / 2**20
+        timings = [worker.timing for worker in found]
+        if timings[0].problem is None:
+            first = statistics.median(timing.first_s for timing in timings) * 1000
+            peak = statistics.median(timing.memory_bytes for timing in timings) / 2**20
             rows.append(f"| {name} | {first:.0f} | {peak:.0f} |")
     return [
         f"### Start and memory, {point}, 2 threads",
@@ -194,16 +129,43 @@ def starts(point: str) -> list[str]:
     ]
 
 
+# LiteRT without XNNPACK lays the activations of its own kernels out in one arena; their addresses tell its size
+LITERT_ARENA = """
+import sys
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+interpreter = Interpreter(sys.argv[1], num_threads=1, experimental_op_resolver_type=plain)
+interpreter.allocate_tensors()
+places = []
+for operation in interpreter._get_ops_details():
+    for index in operation["outputs"]:
+        view = interpreter.tensor(index)()
+        places.append((view.ctypes.data, view.ctypes.data + view.nbytes))
+print(max(end for _, end in places) - min(begin for begin, _ in places))
+"""
+
+
 def arenas() -> list[str]:
-    """A table: the engine's memory for activations beside what one layer at a time needs at least."""
+    """A table: the engine's memory for activations beside LiteRT's, and what one layer at a time needs at least."""
     rows: list[str] = []
     for point, (size, _) in POINTS.items():
         network = read(stem(point).with_suffix(".safetensors")).info.spec
         ours = [plan(network, (size, size), cpus.chosen(), threads=n).arena_bytes for n in (1, 2)]
         layers = 4 * complexity(network, size).peak.live
-        rows.append(f"| {point} | {ours[0]:,} | {ours[1]:,} | {layers:,} | {layers / ours[0]:.1f} |")
-    head = "| network | engine, 1 thread | 2 threads | layer by layer | ratio |"
-    return ["### Memory for activations, bytes", "", head, "|---|---|---|---|---|", *rows, ""]
+        command = [str(python("main")), "-c", LITERT_ARENA, str(stem(point).with_suffix(".tflite"))]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        theirs = f"{int(done.stdout):,}" if done.returncode == 0 else f"failed: {done.stderr.strip()[-80:]}"
+        rows.append(f"| {point} | {ours[0]:,} | {ours[1]:,} | {theirs} | {layers:,} | {layers / ours[0]:.1f} |")
+    return [
+        "### Memory for activations, bytes",
+        "",
+        "LiteRT's: the arena of its own kernels, as far as it holds the maps; XNNPACK's workspace is its own affair.",
+        "",
+        "| network | engine, 1 thread | 2 threads | LiteRT | layer by layer | that / engine, 1 thread |",
+        "|---|---|---|---|---|---|",
+        *rows,
+        "",
+    ]
 
 
 def versions() -> str:
@@ -234,11 +196,11 @@ def main() -> None:
     setup()
     if options.setup:
         return
-    convert(options.points)
+    convert_all(options.points)
     lines = [
         "# The engine beside other runtimes, float32",
         "",
-        f"{machine.cpu_name()}, {os.cpu_count()} CPUs, {platform.system()}, Python {platform.python_version()}, "
+        f"{cpus.model_name()}, {os.cpu_count()} CPUs, {platform.system()}, Python {platform.python_version()}, "
         f"{time.strftime('%Y-%m-%d')}. {versions()}.",
         f"`python bench/peers.py --rounds {options.rounds}`: random weights, NumPy arrays in and out; the peers' input "
         "is float32 in the layout that they want, transposed before. `difference`: to the reference in float64, as a "

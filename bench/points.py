@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from mobilenetv2.benchmark.measure import prepare
+from mobilenetv2.benchmark.worker import picture
+
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / "bench" / ".work"
 
@@ -27,24 +30,18 @@ def stem(point: str) -> Path:
     return WORK / re.sub(r"\W+", "_", point)
 
 
-def image(point: str, batch: int = 1) -> np.ndarray[Any, Any]:
-    """float32 [B, H, W, 3], as a normalised picture has it."""
+def image(point: str) -> np.ndarray[Any, Any]:
+    """float32 [1, H, W, 3], as a normalised picture has it."""
     size = POINTS[point][0]
-    return np.random.default_rng(1).normal(size=(batch, size, size, 3)).astype(np.float32)
+    return picture((size, size))
 
 
 def write_models() -> None:
     """The model file of every point, and the reference's logits for its image in float64."""
     sys.path.insert(0, str(ROOT / "tests"))
     from conftest import make_random_model
-    from mobilenetv2 import model_file
-    from mobilenetv2.engine.reference import ReferenceBackend
 
     WORK.mkdir(exist_ok=True)
     for point, (size, fields) in POINTS.items():
-        path = stem(point).with_suffix(".safetensors")
-        if not path.exists():
-            model = make_random_model(size=size, **fields)
-            reference = ReferenceBackend(model, dtype=np.float64)
-            np.save(stem(point).with_suffix(".npy"), reference.run(image(point))["logits"])
-            model_file.write(path, model)
+        if not stem(point).with_suffix(".npy").exists():
+            prepare(make_random_model(size=size, **fields), stem(point), (size, size))

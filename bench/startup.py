@@ -16,7 +16,9 @@ import subprocess
 import sys
 import time
 
-from machine import cpu_name, report_path
+from machine import report_path
+
+from mobilenetv2.engine.cpu import model_name
 
 ROUNDS = 9
 COMMANDS = {
@@ -36,7 +38,7 @@ def main() -> None:
             start = time.perf_counter()
             subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
             seconds[name].append(time.perf_counter() - start)
-    cpu = cpu_name()
+    cpu = model_name()
     rows = [
         f"| `{name}` | {statistics.median(values):.3f} | {min(values):.3f} | {max(values):.3f} |"
         for name, values in seconds.items()

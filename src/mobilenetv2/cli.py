@@ -5,17 +5,15 @@ What a verb needs is imported inside it, so that `mobilenetv2 --help` answers at
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import re
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from mobilenetv2 import terminal
 from mobilenetv2.errors import Error, UsageError, unknown_name
 from mobilenetv2.terminal import progress_bar, say, table
 
@@ -28,10 +26,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-# Typer carries its own copy of Click or uses the installed one, by version; this is the right class of either
-_CLICK_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
 class Background(StrEnum):
@@ -186,7 +180,7 @@ def info(
         from mobilenetv2.engine import describe
         from mobilenetv2.plots import write_memory
 
-        limit = _bytes(budget) if budget else None
+        limit = terminal.parse_bytes(budget, "--budget") if budget else None
         inputs = (size, size) if size else found.preprocessing.size
         planned = describe.describe(found.spec, inputs, threads=threads, budget=limit)
         print(_dumps(planned) if as_json else describe.text(planned))
@@ -200,6 +194,38 @@ def info(
 
     summary = summarise(found)
     print(_dumps(summary) if as_json else text(summary))
+
+
+@app.command()
+def bench(
+    model: Model,
+    as_json: Json = False,
+    size: Annotated[int | None, typer.Option(min=1, help="Input size in pixels; else the model's.")] = None,
+    threads: Annotated[list[int] | None, typer.Option(min=1, max=256, help="Else 1, and all CPUs, at most 4.")] = None,
+    batch: Annotated[list[int] | None, typer.Option(min=1, help="Pictures per call; else 1.")] = None,
+    runtime: Annotated[
+        list[str] | None, typer.Option(help="Compare with this one; else all that are installed.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns that each runtime gets.")] = 10,
+) -> None:
+    """Measure how fast a model runs here, beside the other runtimes that are installed."""
+    from mobilenetv2.benchmark import measure
+    from mobilenetv2.importers import load_model
+
+    loaded = load_model(model)
+    inputs = (size, size) if size else loaded.info.preprocessing.size
+    with progress_bar("bench", "rounds") as advance:
+        timings = measure.benchmark(
+            loaded, size=inputs, threads=threads, batches=batch or [1], runtimes=runtime, rounds=rounds,
+            progress=advance,
+        )  # fmt: skip
+    if as_json:
+        for timing in timings:
+            print(_dumps(timing.to_json()))
+        return
+    say(f"{_one_line(loaded.info)}, run at {inputs[0]}x{inputs[1]}")
+    say(measure.machine())
+    print(measure.text(timings))
 
 
 @app.command()
@@ -281,30 +307,7 @@ def main() -> None:
     # (width 0.35, 64 px, batch 32, 2 cores of a Xeon 2.8 GHz, torch 2.15, 11.2026): default 317 / 2, 10,000
     # spins 252 / 76, none 160 / 154.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    for stream in (sys.stdout, sys.stderr):  # a file's name that the terminal cannot show is shown escaped
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        sys.exit(app(standalone_mode=False))
-    except _CLICK_ERROR as error:
-        message = error.format_message()
-        say(message if message.startswith("Usage:") else f"error: {message}")  # no verb at all: the help
-        sys.exit(error.exit_code)
-    except (typer.Abort, KeyboardInterrupt):
-        say("stopped")
-        sys.exit(130)
-    except Error as error:
-        say(f"error: {error}")
-        sys.exit(error.exit_code)
-    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:  # such as a folder on the way that may not be entered
-        say(f"error: {error.filename or 'the system'}: {error.strerror or error}")
-        sys.exit(1)
-    except MemoryError:
-        say("error: not enough memory: use fewer or smaller pictures at a time")
-        sys.exit(1)
+    terminal.run(app)
 
 
 def _training() -> tuple[Any, Any]:
@@ -324,14 +327,6 @@ def _resize(text: str | None) -> int | Literal["none"] | None:
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"--resize must be a number of pixels or none, got {text!r}")
     return int(text)
-
-
-def _bytes(text: str) -> int:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmM]?)(i?)[bB]?", text)
-    if found is None:
-        raise UsageError(f"--budget must be a number of bytes such as 512KB or 1MiB, got {text!r}")
-    unit = 1024 if found[3] else 1000
-    return int(float(found[1]) * unit ** " km".index(found[2].lower() or " "))
 
 
 def _one_line(info: Any) -> str:

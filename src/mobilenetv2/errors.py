@@ -10,6 +10,7 @@
     ├── DatasetError            a data set whose files or labels do not fit
     ├── DownloadError           a published file could not be fetched or is not the published one
     ├── TrainingError           a training run that cannot go on
+    ├── BenchmarkError          nothing could be measured
     └── MissingExtraError       an optional package is not installed
 
 Each message is one line that names the file or argument, the value, and the way out.
@@ -61,6 +62,10 @@ class DownloadError(Error):
 
 class TrainingError(Error):
     pass
+
+
+class BenchmarkError(Error):
+    """Nothing could be measured."""
 
 
 class MissingExtraError(Error):

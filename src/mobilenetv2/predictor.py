@@ -117,7 +117,7 @@ def load(
     if backend == "engine":
         from mobilenetv2.engine import Engine
 
-        return Predictor(Engine(model, threads=threads or min(MOST_THREADS, _cpus())))
+        return Predictor(Engine(model, threads=threads or default_threads()))
     if threads is not None:
         raise UsageError("threads cannot be set for backend reference: NumPy's linear algebra decides")
     from mobilenetv2.engine.reference import ReferenceBackend
@@ -147,6 +147,11 @@ def _prepare(photo: Source, info: ModelInfo) -> Prepared | Error:
         return image.load(photo, info.preprocessing)
     except Error as error:
         return error
+
+
+def default_threads() -> int:
+    """The engine's, where nothing is said: all CPUs that this process may use, but at most `MOST_THREADS`."""
+    return min(MOST_THREADS, _cpus())
 
 
 def _cpus() -> int:

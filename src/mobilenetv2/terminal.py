@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from mobilenetv2.errors import Error, UsageError
 
 Progress = Callable[[int, int], None]  # (done, total)
 
@@ -51,6 +56,47 @@ def table(rows: Sequence[Sequence[object]], *, header: Sequence[str] = (), right
         for row in cells
     ]
     return "\n".join(lines)
+
+
+def run(app: Any) -> None:
+    """Run a Typer application and end: an `Error` becomes one line on stderr and its exit code."""
+    import typer
+
+    # Typer carries its own copy of Click or uses the installed one, by version; this is the right class of either
+    usage_error: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+    for stream in (sys.stdout, sys.stderr):  # a file's name that the terminal cannot show is shown escaped
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        sys.exit(app(standalone_mode=False))
+    except usage_error as error:
+        message = error.format_message()
+        say(message if message.startswith("Usage:") else f"error: {message}")  # no verb at all: the help
+        sys.exit(error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        say("stopped")
+        sys.exit(130)
+    except Error as error:
+        say(f"error: {error}")
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:  # such as a folder on the way that may not be entered
+        say(f"error: {error.filename or 'the system'}: {error.strerror or error}")
+        sys.exit(1)
+    except MemoryError:
+        say("error: not enough memory: use fewer or smaller pictures at a time")
+        sys.exit(1)
+
+
+def parse_bytes(text: str, option: str) -> int:
+    """ "512KB" as 512,000 and "1MiB" as 1,048,576. Raises `UsageError`, which names `option`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmM]?)(i?)[bB]?", text)
+    if found is None:
+        raise UsageError(f"{option} must be a number of bytes such as 512KB or 1MiB, got {text!r}")
+    unit = 1024 if found[3] else 1000
+    return int(float(found[1]) * unit ** " km".index(found[2].lower() or " "))
 
 
 class Drawings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from dataclasses import replace
 from functools import lru_cache
@@ -51,6 +52,15 @@ def identity() -> str:
     lines = (line.partition(":") for line in _cpuinfo().split("\n\n")[0].splitlines())
     found = [value.strip() for name, _, value in lines if name.strip() in kept]
     return " ".join(found) or f"{platform.machine()} {platform.processor()}"
+
+
+def model_name() -> str:
+    """The processor's name as the system tells it, with what tells it from others of the same name."""
+    text = _cpuinfo()
+    name = re.search(r"model name\s*:\s*(.+)", text)
+    model = re.search(r"cpu family\s*:\s*(\d+)\nmodel\s*:\s*(\d+)", text)
+    result = name[1] if name else platform.processor() or platform.machine()
+    return f"{result} (family {model[1]}, model {model[2]})" if model else result
 
 
 def named(name: str) -> Cpu:

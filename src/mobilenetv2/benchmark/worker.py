@@ -1,0 +1,63 @@
+"""One runtime with one network in a process of its own, which is told over stdin how often to run.
+
+python -m mobilenetv2.benchmark.worker RUNTIME STEM THREADS BATCH HEIGHT WIDTH CHANNELS
+
+Beside the files that runtimes read lies STEM.npy: the logits that the first picture should give. The first line of
+the answer, and then one for each line with a number, are JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from mobilenetv2.benchmark.runtimes import RUNTIMES, Array
+
+
+def picture(size: tuple[int, int], *, channels: int = 3, batch: int = 1) -> Array:
+    """float32 [B, H, W, C], as normalised pictures have it: always the same ones."""
+    return np.random.default_rng(1).normal(size=(batch, *size, channels)).astype(np.float32)
+
+
+def main(name: str, stem: Path, threads: int, batch: int, size: tuple[int, int], channels: int) -> None:
+    if threads == 1 and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a runtime prints is not a reply
+    pixels = picture(size, channels=channels, batch=batch)
+    before, begun = _peak_bytes(), time.perf_counter()
+    run = RUNTIMES[name].start(stem, threads, pixels)
+    answer = np.array(run())
+    first = time.perf_counter() - begun
+    expected = np.load(stem.with_suffix(".npy"))
+    difference = float(np.abs(answer[:1] - expected).max() / np.abs(expected).max())
+    reply = {"difference": difference, "first_s": first, "peak_bytes": _peak_bytes() - before}
+    print(json.dumps(reply), file=replies, flush=True)
+    for line in sys.stdin:
+        times: list[float] = []
+        for _ in range(int(line)):
+            start = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - start)
+        print(json.dumps(times), file=replies, flush=True)
+    os._exit(0)  # some runtimes' threads do not end by themselves
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process has had; 0 where the system does not say."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    return next(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+if __name__ == "__main__":
+    height, width = int(sys.argv[5]), int(sys.argv[6])
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), (height, width), int(sys.argv[7]))
