@@ -27,7 +27,8 @@ from mobilenetv2.engine import cpu as cpus
 from mobilenetv2.engine import describe, pack, reference
 from mobilenetv2.engine.operations import Block, Chain, Linear, Pool
 from mobilenetv2.engine.plan import Plan, Step, plan
-from mobilenetv2.engine.program import Program, Workspace, compiled
+from mobilenetv2.engine.program import Program, compiled
+from mobilenetv2.engine.workers import Memory
 from mobilenetv2.model_file import ModelFile, read
 
 ALONE = 5  # calls in a row, in every round
@@ -48,10 +49,10 @@ class Steps:
     """A network's steps one by one, in the memory that the whole plan gives them."""
 
     def __init__(self, model: ModelFile, planned: Plan, pixels: Any) -> None:
-        self._hold = pack.pack(model, planned), Workspace(planned), pixels, np.zeros(planned.outputs, np.float32)
+        self._hold = pack.pack(model, planned), Memory(1, planned.arena), pixels, np.zeros(planned.outputs, np.float32)
         weights, space, _, self.logits = self._hold
-        self.arena = space.arena
-        self._places = [array.ctypes.data for array in (pixels, weights, space.arena, self.logits, space.team)]
+        self.arena = space.arenas[0]
+        self._places = [array.ctypes.data for array in (pixels, weights, self.arena, self.logits, space.words)]
         self._plan = planned
 
     def call(self, steps: tuple[Step, ...]) -> Callable[[], None]:

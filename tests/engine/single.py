@@ -11,8 +11,9 @@ from mobilenetv2.engine import pack
 from mobilenetv2.engine.lower import Folded
 from mobilenetv2.engine.operations import Operation, sections
 from mobilenetv2.engine.plan import Buffer, Plan, Step, place
-from mobilenetv2.engine.program import Program, Workspace, compiled
+from mobilenetv2.engine.program import Program, compiled
 from mobilenetv2.engine.schedule import Cpu
+from mobilenetv2.engine.workers import Memory
 
 Array = npt.NDArray[np.floating[Any]]
 Call = Callable[[Plan, Array, Array, Array, bool], Array]
@@ -53,9 +54,9 @@ def alone(operation: Operation, cpu: Cpu, threads: int, *, in_place: bool) -> Pl
 
 def here(plan: Plan, image: Array, weights: Array, memory: Array, in_place: bool) -> Array:
     """The plan run in this process; `memory` is the output with its margins."""
-    program, space = Program(compiled(plan)), Workspace(plan)
-    space.arena[:] = np.nan  # what a step needs to be zero, it must make so
-    places = [array.ctypes.data for array in (image, weights, space.arena, memory[MARGIN:], space.team)]
+    program, space = Program(compiled(plan)), Memory(plan.threads, plan.arena)
+    space.arenas[0][:] = np.nan  # what a step needs to be zero, it must make so
+    places = [array.ctypes.data for array in (image, weights, space.arenas[0], memory[MARGIN:], space.words)]
     team = [threading.Thread(target=program.run, args=(*places, 0, i, plan.threads)) for i in range(1, plan.threads)]
     for thread in team:
         thread.start()

@@ -14,7 +14,9 @@ import pytest
 import single
 from block_cases import AGREE, Case, chosen, difference, of_odd_channels, of_the_paper
 
+from mobilenetv2.engine import abi
 from mobilenetv2.engine import cpu as cpus
+from mobilenetv2.engine.link import Image
 from mobilenetv2.engine.operations import Mean, Resize, Slice
 from mobilenetv2.engine.plan import Plan
 from mobilenetv2.engine.program import compiled
@@ -35,8 +37,8 @@ def qemu(tmp_path_factory: pytest.TempPathFactory) -> single.Call:
     def call(
         plan: Plan, image: single.Array, weights: single.Array, memory: single.Array, in_place: bool
     ) -> single.Array:
-        code = compiled(plan)
-        entry, code = int.from_bytes(code[:8], "little"), code[8:]
+        linked = Image.from_bytes(compiled(plan))
+        code, entry = linked.content, linked.entries[abi.ENTRY]
         sizes = [image.size, weights.size, plan.arena, memory.size]
         numbers = np.array([len(code), entry, *sizes, plan.threads, single.MARGIN])
         with job.open("wb") as file:

@@ -15,7 +15,7 @@ from mobilenetv2.engine import Engine, abi, jit
 from mobilenetv2.engine import cpu as cpus
 from mobilenetv2.engine.ir import Module
 from mobilenetv2.engine.kernels import network
-from mobilenetv2.engine.link import Code, link
+from mobilenetv2.engine.link import Code, Image, link
 from mobilenetv2.engine.plan import plan
 from mobilenetv2.model_file import ModelFile
 from mobilenetv2.spec import Spec
@@ -60,8 +60,9 @@ def test_linked_code_does_what_was_written(level: str) -> None:
 def test_a_networks_code_is_one_piece_that_refers_to_nothing_outside(level: str) -> None:
     cpu = cpus.named(level)
     image = link(jit.object_code(network.emit(plan(SHORT, (32, 32), cpu, threads=2)).text, cpu))
-    assert list(image.entries) == [abi.ENTRY]
+    assert set(image.entries) == {abi.ENTRY, abi.LEAD, abi.PART, abi.SERVE}
     assert 0 < image.entries[abi.ENTRY] < len(image.content)
+    assert Image.from_bytes(image.to_bytes()) == image
 
 
 def test_an_object_that_needs_something_outside_is_refused() -> None:

@@ -62,9 +62,7 @@ def test_nothing_outside_is_touched(
             floats = guarded_floats(images.size, at_end=at_end).reshape(images.shape)
             floats[:] = images
             logits = guarded_floats(5 + i, at_end=at_end).reshape(1, -1)
-            workspace = engine._workspaces[0]
             for pixels in (images, floats):
-                call = engine._call(pixels, logits, workspace, threads)
-                engine._team.run(lambda thread, call=call: call(0, thread))
+                engine._team.run(pixels, engine._weights, logits)
                 np.testing.assert_array_equal(logits, engine.run(pixels.copy())["logits"])
     _held.clear()

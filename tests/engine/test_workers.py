@@ -114,6 +114,38 @@ def test_many_threads_may_use_two_engines_at_once(random_model: RandomModel) -> 
     assert agreed == [True] * 1000
 
 
+def test_calls_that_come_just_as_threads_go_to_sleep_are_answered(random_model: RandomModel) -> None:
+    engine = Engine(random_model(outputs=10, stages=((1, 8, 1, 1),)), size=16, threads=3)
+    images = [pictures(16), pictures(16, batch=7)]
+    expected = [engine.run(image)["logits"] for image in images]
+    pauses = np.random.default_rng(0).uniform(
+        0, 600e-6, 4000
+    )  # a thread waits 100 to 300 microseconds before it sleeps
+    agreed: list[bool] = []
+
+    def work() -> None:
+        for i, pause in enumerate(pauses):
+            until = time.perf_counter() + pause
+            while time.perf_counter() < until:
+                pass
+            which = i % 5 == 0
+            agreed.append(np.array_equal(engine.run(images[which])["logits"], expected[which]))
+
+    caller = threading.Thread(target=work, daemon=True)
+    caller.start()
+    caller.join(timeout=60)
+    assert agreed == [True] * len(pauses)
+
+
+def test_threads_without_work_take_no_time(random_model: RandomModel) -> None:
+    engine = Engine(random_model(outputs=10, stages=SHORT), size=32, threads=3)
+    engine.run(pictures(32))
+    time.sleep(0.05)
+    before = time.process_time()
+    time.sleep(0.5)
+    assert time.process_time() - before < 0.1
+
+
 def test_a_forgotten_engine_ends_its_threads(random_model: RandomModel) -> None:
     before = set(threading.enumerate())
     engine = Engine(random_model(outputs=10, stages=SHORT), size=32, threads=3)

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mobilenetv2.engine import abi
-from mobilenetv2.engine.program import Program, Workspace, compiled
+from mobilenetv2.engine.program import Program, compiled
 from mobilenetv2.engine.workers import Team
 from mobilenetv2.errors import UsageError
 from mobilenetv2.model_file import ModelFile, ModelInfo
@@ -83,8 +82,7 @@ class Engine:
         self._weights = pack.pack(model, self.plan)
         self._lock = threading.Lock()
         self._renew()
-        while len(self._workspaces) < min(batch, threads):
-            self._workspaces.append(Workspace(self.plan))
+        self._team.reserve(batch)
         _ENGINES.add(self)
 
     def run(self, images_BHWC: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
@@ -96,61 +94,16 @@ class Engine:
         logits_BL = np.empty((len(images), self.plan.outputs), np.float32)
         with self._lock:
             try:
-                if self.threads > 1 and len(images) >= self.threads:
-                    self._run_apart(images, logits_BL)
-                else:
-                    self._run_together(images, logits_BL)
-            except BaseException:  # Ctrl-C: other threads may still be at work; they keep what they need
-                self._workspaces[0].team[abi.LEFT] = 1
-                self._team.close()
+                self._team.run(images, self._weights, logits_BL)
+            except BaseException:  # Ctrl-C
+                self._team.abandon()
                 self._renew()
                 raise
         return {"logits": logits_BL}
 
-    def _run_together(self, images: Array, logits: Array) -> None:
-        """All threads on one image after the other."""
-        if self.threads == 1:
-            call = self._call(images, logits, self._workspaces[0], 1)
-            for i in range(len(images)):
-                call(i, 0)
-            return
-        call = self._call(images, logits, self._workspaces[0], self.threads)
-        for i in range(len(images)):
-            self._team.run(lambda thread, i=i: call(i, thread))
-
-    def _run_apart(self, images: Array, logits: Array) -> None:
-        """Every thread on images of its own, in memory of its own."""
-        while len(self._workspaces) < self.threads:
-            self._workspaces.append(Workspace(self.plan))
-        calls = [self._call(images, logits, workspace, 1) for workspace in self._workspaces]
-        threads, count, left = self.threads, len(images), self._workspaces[0].team
-
-        def task(thread: int) -> None:
-            for i in range(thread, count, threads):
-                if left[abi.LEFT]:
-                    return
-                calls[thread](i, 0)
-
-        self._team.run(task)
-
-    def _call(self, images: Array, logits: Array, space: Workspace, threads: int) -> Any:
-        """call(i, thread) computes one thread's part of image i. It holds all memory that the code works on."""
-        run, hold = self._program.run, (self._program, self._weights, space, images, logits)
-        first, image_bytes, is_bytes = images.ctypes.data, images[0].nbytes, int(images.dtype == np.uint8)
-        result, result_bytes = logits.ctypes.data, logits[0].nbytes
-        weights, arena, team = self._weights.ctypes.data, space.arena.ctypes.data, space.team.ctypes.data
-
-        def call(i: int, thread: int, hold: Any = hold) -> None:
-            run(
-                first + i * image_bytes, weights, arena, result + i * result_bytes, team, is_bytes, thread, threads
-            )  # fmt: skip
-
-        return call
-
     def _renew(self) -> None:
         """Threads, and memory that nobody is at work with."""
-        self._workspaces = [Workspace(self.plan)]
-        self._team = Team(self.threads)
+        self._team = Team(self._program, self.threads, self.plan.arena)
 
     def _checked(self, images_BHWC: Array) -> Array:
         expected = (*self.plan.size, self.plan.channels)

@@ -18,7 +18,7 @@ from pathlib import Path
 from mobilenetv2 import __version__
 
 LIMIT_BYTES = 64 << 20  # about 300 networks; the least recently used go first
-_MAGIC = b"mobilenetv2 engine 2\n"
+_MAGIC = b"mobilenetv2 engine 3\n"
 _DIGEST_BYTES = 32
 
 

@@ -316,8 +316,9 @@ class Kernel:
     def atomic_load(self, place: Pointer) -> Index:
         return Index(self, self.b.load_atomic(place.address, "acquire", 8, typ=_INT))
 
-    def atomic_store(self, value: Number, place: Pointer) -> None:
-        self.b.atomic_rmw("xchg", place.address, _int(value), "acq_rel")  # llvmlite's store wants typed pointers
+    def atomic_exchange(self, value: Number, place: Pointer) -> Index:
+        """Writes a 64-bit integer and gives what was there."""
+        return Index(self, self.b.atomic_rmw("xchg", place.address, _int(value), "acq_rel"))
 
     def atomic_add(self, place: Pointer, value: Number) -> Index:
         """Adds to a 64-bit integer and gives what it was."""
@@ -330,6 +331,10 @@ class Kernel:
         else:
             number = ir.IntType(32)
             self.b.call(self.module.intrinsic("llvm.aarch64.hint", _VOID, [number]), [ir.Constant(number, 1)])  # YIELD
+
+    def pointer(self, place: Pointer) -> Pointer:
+        """The pointer to float32 that lies at `place` as a 64-bit integer."""
+        return Pointer(self, self.b.inttoptr(self.b.load(place.address, typ=_INT, align=8), _POINTER))
 
     def call_address(self, place: Pointer, argument: int) -> None:
         """Call the C function whose address lies at `place` and which takes one 32-bit integer."""

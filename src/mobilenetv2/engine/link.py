@@ -7,6 +7,7 @@ their 32-bit references reach. Here they are one piece of memory.
 from __future__ import annotations
 
 import ctypes
+import json
 import mmap
 import struct
 from collections.abc import Mapping
@@ -24,6 +25,16 @@ class Image:
 
     content: bytes
     entries: Mapping[str, int]
+
+    def to_bytes(self) -> bytes:
+        """The entries as one line of JSON, and the content."""
+        return json.dumps(dict(self.entries)).encode() + b"\n" + self.content
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Image:
+        """What `to_bytes` made."""
+        entries, _, content = data.partition(b"\n")
+        return cls(content, json.loads(entries))
 
 
 @dataclass(frozen=True, slots=True)

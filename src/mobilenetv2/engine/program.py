@@ -1,47 +1,36 @@
-"""A plan's machine code, compiled and loaded, and the memory that it works in."""
+"""A plan's machine code, compiled and loaded."""
 
 from __future__ import annotations
 
 import ctypes
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mobilenetv2.engine import abi
-from mobilenetv2.engine.link import Code
+from mobilenetv2.engine.link import Code, Image
 
 if TYPE_CHECKING:
     from mobilenetv2.engine.plan import Plan
 
-_HEAD = 8
-_ENTRY_TYPE = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * len(abi.POINTERS), *[ctypes.c_int64] * len(abi.NUMBERS))
+_RUN = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * len(abi.POINTERS), *[ctypes.c_int64] * len(abi.NUMBERS))
+_OF_TEAM = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
 
 
 def compiled(plan: Plan) -> bytes:
-    """The machine code of `plan`, and before it where its entry is, in `_HEAD` bytes."""
+    """The linked machine code of `plan` (`link.Image.to_bytes`)."""
     from mobilenetv2.engine import jit
     from mobilenetv2.engine.kernels import network
     from mobilenetv2.engine.link import link
 
-    image = link(jit.object_code(network.emit(plan).text, plan.cpu))
-    return image.entries[abi.ENTRY].to_bytes(_HEAD, "little") + image.content
+    return link(jit.object_code(network.emit(plan).text, plan.cpu)).to_bytes()
 
 
 class Program:
-    """What `compiled` made, in memory. `run` takes the addresses and numbers that `abi` names, as ints."""
+    """What `compiled` made, to be called. The functions take the addresses and numbers that `abi` names, as ints."""
 
     def __init__(self, code: bytes) -> None:
-        self._code = Code(code[_HEAD:])
-        self.run = _ENTRY_TYPE(self._code.address + int.from_bytes(code[:_HEAD], "little"))
-
-
-class Workspace:
-    """The memory of one inference: its arena, and where its threads meet."""
-
-    def __init__(self, plan: Plan) -> None:
-        from mobilenetv2.engine import pack
-
-        self.arena = pack.aligned_zeros(plan.arena)
-        self.team = np.zeros(abi.TEAM_WORDS, np.int64)
-        usleep = ctypes.cast(ctypes.CDLL(None).usleep, ctypes.c_void_p)
-        self.team[abi.USLEEP] = usleep.value or 0
+        image = Image.from_bytes(code)
+        self._code = Code(image.content)
+        self.run = _RUN(self._code.address + image.entries[abi.ENTRY])
+        self.lead, self.part, self.serve = (
+            _OF_TEAM(self._code.address + image.entries[name]) for name in (abi.LEAD, abi.PART, abi.SERVE)
+        )

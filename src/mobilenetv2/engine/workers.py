@@ -1,54 +1,116 @@
-"""The threads that run one inference together. Python wakes them once; they meet again inside the generated code."""
+"""The threads that run inferences together, and the memory that they share. They meet inside the generated code."""
 
 from __future__ import annotations
 
+import ctypes
 import threading
-from collections.abc import Callable
 from queue import SimpleQueue
+from typing import Any
 
-Task = Callable[[int], None]
+import numpy as np
+import numpy.typing as npt
+
+from mobilenetv2.engine import abi, pack
+from mobilenetv2.engine.program import Program
+
+Array = npt.NDArray[Any]
+CHUNK = 8  # images per thread in one call of generated code, during which no signal is noticed
 
 
 class Team:
-    """`threads` - 1 waiting threads beside the caller's own. They end when the team is closed or forgotten."""
+    """The caller's thread and `threads` - 1 others, each with an arena of `arena` elements when it needs one.
 
-    def __init__(self, threads: int) -> None:
+    The others end when the team is closed or forgotten. Not for two callers at once: the engine holds a lock around it.
+    """
+
+    def __init__(self, program: Program, threads: int, arena: int) -> None:
         self.threads = threads
-        self._inboxes: list[SimpleQueue[Task | None]] = [SimpleQueue() for _ in range(threads - 1)]
-        self._done: SimpleQueue[BaseException | None] = SimpleQueue()
+        self._program = program
+        self._memory = Memory(threads, arena)
+        self._inboxes: list[SimpleQueue[bool]] = [SimpleQueue() for _ in range(threads - 1)]
         for number, inbox in enumerate(self._inboxes, start=1):
             # not a method: a thread that held the team would keep it, and itself, alive for ever
-            arguments = (number, inbox, self._done)
-            threading.Thread(target=_work, args=arguments, name=f"engine-{number}", daemon=True).start()
+            arguments = (program, self._memory, number, inbox)
+            threading.Thread(target=_serve, args=arguments, name=f"engine-{number}", daemon=True).start()
 
-    def run(self, task: Task) -> None:
-        """`task(number)` once on every thread, number 0 on the caller's; returns when all have returned.
+    def run(self, images: Array, weights: Array, logits: Array) -> None:
+        """The logits of `images`: all threads on one image after the other, or on an image each where there are enough.
 
-        Not for two callers at once: the engine holds a lock around it. After an exception, which may be Ctrl-C at any
-        place, the others may still be at work and the team is of no more use: close it.
+        After an exception, which may be Ctrl-C at any place, the others may still be at work: abandon the team.
         """
-        for inbox in self._inboxes:
-            inbox.put(task)
-        task(0)
-        errors = [error for _ in self._inboxes if (error := self._done.get()) is not None]
-        if errors:
-            raise errors[0]
+        memory, count, threads = self._memory, len(images), self.threads
+        memory.hold = images, weights, logits  # in use until the end, whatever happens
+        first, result = images.ctypes.data, logits.ctypes.data
+        step, logits_step = images.nbytes // count, logits.nbytes // count
+        is_bytes = int(images.dtype == np.uint8)
+        if threads == 1:
+            fixed = weights.ctypes.data, memory.arenas[0].ctypes.data
+            for i in range(count):
+                at = first + i * step, *fixed, result + i * logits_step, memory.address
+                self._program.run(*at, is_bytes, 0, 1)
+        elif count < threads:
+            for i in range(count):
+                at = first + i * step, weights.ctypes.data, result + i * logits_step
+                self._work((threads, *at, is_bytes, 0, 0, 0))
+        else:
+            memory.reserve(threads)
+            for i in range(0, count, CHUNK * threads):
+                at = first + i * step, weights.ctypes.data, result + i * logits_step
+                self._work((threads, *at, is_bytes, min(CHUNK * threads, count - i), step, logits_step))
+        memory.hold = ()
+
+    def reserve(self, images: int) -> None:
+        """Have the memory ready for so many images at a time."""
+        self._memory.reserve(min(images, self.threads))
+
+    def _work(self, job: tuple[int, ...]) -> None:
+        """Do the job (the words from `abi.MEMBERS` on) on all threads; returns when it is done."""
+        words = self._memory.words
+        words[abi.NEXT] = 0
+        words[abi.MEMBERS : abi.SLOTS] = job
+        self._program.lead(self._memory.address, 0)
+        if words[abi.AWAY]:
+            for number, inbox in enumerate(self._inboxes, start=1):
+                asleep = abi.SLOTS + number * abi.SLOT_WORDS + abi.ASLEEP
+                if words[asleep]:
+                    words[asleep] = 0
+                    inbox.put(True)
+            self._program.part(self._memory.address, 0)
+
+    def abandon(self) -> None:
+        """Let nobody wait for the others any more; they keep the memory that they are at work in."""
+        self._memory.words[abi.LEFT] = 1
+        self.close()
 
     def close(self) -> None:
         """Let the threads end when they have done what they are at."""
         for inbox in self._inboxes:
-            inbox.put(None)
+            inbox.put(False)
 
     def __del__(self) -> None:
         self.close()
 
 
-def _work(number: int, inbox: SimpleQueue[Task | None], done: SimpleQueue[BaseException | None]) -> None:
-    while (task := inbox.get()) is not None:
-        error = None
-        try:
-            task(number)
-        except BaseException as caught:  # noqa: BLE001 - handed to the caller, who raises it
-            error = caught
-        del task
-        done.put(error)
+class Memory:
+    """What the members of a team share (`abi`), their arenas, and in `hold` the arrays that a job works with."""
+
+    def __init__(self, threads: int, arena: int) -> None:
+        self.words: Array = pack.aligned_zeros(2 * abi.team_words(threads)).view(np.int64)
+        self.address = self.words.ctypes.data
+        self.words[abi.USLEEP] = ctypes.cast(ctypes.CDLL(None).usleep, ctypes.c_void_p).value or 0
+        self.hold: tuple[Array, ...] = ()
+        self.arenas: list[Array] = []
+        self._arena = arena
+        self.reserve(1)
+
+    def reserve(self, arenas: int) -> None:
+        """At least so many arenas."""
+        while len(self.arenas) < arenas:
+            arena = pack.aligned_zeros(self._arena)
+            self.words[abi.SLOTS + len(self.arenas) * abi.SLOT_WORDS + abi.ARENA] = arena.ctypes.data
+            self.arenas.append(arena)
+
+
+def _serve(program: Program, memory: Memory, number: int, inbox: SimpleQueue[bool]) -> None:
+    while inbox.get():
+        program.serve(memory.address, number)

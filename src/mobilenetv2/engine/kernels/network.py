@@ -1,10 +1,10 @@
-"""The whole network as one function: the steps in order, and the place where threads wait for each other."""
+"""The whole network as one function: the steps in order, between barriers."""
 
 from __future__ import annotations
 
-from mobilenetv2.engine.abi import ARRIVED, ENTRY, GENERATION, LEFT, NUMBERS, POINTERS, USLEEP
+from mobilenetv2.engine.abi import ENTRY, NUMBERS, POINTERS
 from mobilenetv2.engine.ir import Kernel, Module
-from mobilenetv2.engine.kernels import ends, head, inverted_residual
+from mobilenetv2.engine.kernels import ends, head, inverted_residual, team
 from mobilenetv2.engine.operations import (
     Block,
     Chain,
@@ -19,20 +19,15 @@ from mobilenetv2.engine.operations import (
 )
 from mobilenetv2.engine.plan import Plan
 
-# Pauses before a waiting thread sleeps: 150 to 500 microseconds, longer than most waits of a team that has its cores to
-# itself. Two threads, 1.0 at 224, as a part of one thread's time (Zen 4, 11.2026), alone / beside two busy programs:
-# 1,000 spins 0.70 / 1.03, 10,000 spins 0.61 / 0.76, and yielding instead of sleeping 0.57 / 9.8.
-SPINS = 10_000
-SLEEP_MICROSECONDS = 20
-
 
 def emit(plan: Plan) -> Module:
-    """The module whose function `run` computes one image: every thread of a team calls it with its number.
+    """The module whose function `run` computes one image, and with it those of a team (`kernels.team`).
 
-    See `abi` for its arguments; the image is uint8 where `is_bytes` is 1.
+    Every thread calls `run` with its number; the image is there when all have returned. See `abi` for its arguments;
+    the image is uint8 where `is_bytes` is 1.
     """
     module = Module(plan.cpu)
-    barrier = _barrier(module)
+    barrier = team.emit_barrier(module)
     kernels: dict[Operation, Kernel] = {}
     for step in plan.steps:
         if step.operation not in kernels:
@@ -40,7 +35,9 @@ def emit(plan: Plan) -> Module:
     f = module.function(ENTRY, POINTERS, NUMBERS, public=True)
     places = {"image": f.image, "logits": f.logits}
     places.update((name, f.arena + buffer.at) for name, buffer in plan.buffers.items())
-    for step in plan.steps:
+    for number, step in enumerate(plan.steps):
+        if number:
+            f.call(barrier, f.team, f.threads)
         scratch = shared = f.arena
         if step.scratch is not None:
             scratch = places[step.scratch] + f.thread * sections(step.operation.scratch)[1]
@@ -50,8 +47,8 @@ def emit(plan: Plan) -> Module:
             kernels[step.operation], places[step.source], places[step.target], f.weights + step.weights_at,
             scratch, shared, f.team, f.is_bytes, f.thread, f.threads,
         )  # fmt: skip
-        f.call(barrier, f.team, f.threads)
     f.end()
+    team.emit(module, f, barrier)
     return module
 
 
@@ -73,26 +70,3 @@ def _kernel(module: Module, name: str, operation: Operation, barrier: Kernel) ->
             return head.emit_mean(module, name, operation)
         case Resize():
             return head.emit_resize(module, name, operation)
-
-
-def _barrier(module: Module) -> Kernel:
-    """Returns when all threads of the team have called it, or one has left. The last to arrive opens it for the others.
-
-    They spin, and after `SPINS` turns they sleep: on a busy machine the thread that is waited for may need the core.
-    """
-    f = module.function("barrier", ("team",), ("threads",))
-    with f.when(f.less(1, f.threads)):
-        words = f.team.words
-        generation = f.atomic_load(words + GENERATION)
-        last = f.equal(f.atomic_add(words + ARRIVED, 1), f.threads - 1)
-        with f.when(last):
-            f.atomic_store(0, words + ARRIVED)
-            f.atomic_store(generation + 1, words + GENERATION)
-        with f.when(f.no(last)), f.loop_until() as (turn, until):
-            f.pause()
-            with f.when(f.less(SPINS, turn)):
-                f.call_address(words + USLEEP, SLEEP_MICROSECONDS)
-            opened = f.no(f.equal(f.atomic_load(words + GENERATION), generation))
-            until.append(f.either(opened, f.equal(f.atomic_load(words + LEFT), 1)))
-    f.end()
-    return f
