@@ -118,9 +118,8 @@ def test_calls_that_come_just_as_threads_go_to_sleep_are_answered(random_model: 
     engine = Engine(random_model(outputs=10, stages=((1, 8, 1, 1),)), size=16, threads=3)
     images = [pictures(16), pictures(16, batch=7)]
     expected = [engine.run(image)["logits"] for image in images]
-    pauses = np.random.default_rng(0).uniform(
-        0, 600e-6, 4000
-    )  # a thread waits 100 to 300 microseconds before it sleeps
+    # a thread waits 100 to 300 microseconds before it sleeps
+    pauses = np.random.default_rng(0).uniform(0, 600e-6, 4000)
     agreed: list[bool] = []
 
     def work() -> None:
