@@ -111,7 +111,9 @@ def plan(
     for block in layers.blocks:
         source = stem if fused and block.index == 0 else None
         keep = block.index in keeps or block.shortcut == "expansion"
-        operation = _block(block, source, height, width, cpu, limits, keep=keep, rowwise=block.index < chained)
+        operation = _block(
+            block, source, height, width, cpu, limits, keep=keep, rowwise=block.index < chained, threads=threads
+        )
         own = {part: conv.name for part in _PARTS if (conv := getattr(block, part)) is not None}
         if source is not None:
             own = {"expand": layers.stem.name, **own}
@@ -132,11 +134,15 @@ def plan(
     last, linear = layers.last, layers.linear
     pool = Pool(
         last.activation,
-        schedule.product(height * width, last.in_channels, last.out_channels, cpu, widest=4),
+        schedule.product(
+            height * width, last.in_channels, last.out_channels, cpu, widest=4, dealt="panels", threads=threads
+        ),
         next_weights=linear.in_features * linear.out_features,
     )
     builder.add("last + mean", pool, {"": last.name}, _multiply_adds(last, height, width), (1, 1))
-    classify = Linear(schedule.product(1, linear.in_features, linear.out_features, cpu))
+    classify = Linear(
+        schedule.product(1, linear.in_features, linear.out_features, cpu, dealt="panels", threads=threads)
+    )
     builder.add("classifier", classify, {"": linear.name}, linear.in_features * linear.out_features, (1, 1))
     return builder.finished(size, layers)
 
@@ -177,10 +183,10 @@ def _chained(blocks: tuple[BlockSpec, ...], keeps: set[int], size: tuple[int, in
 
 def _block(
     block: BlockSpec, stem: Stem | None, height: int, width: int, cpu: Cpu, limits: Limits, *, keep: bool,
-    rowwise: bool,
+    rowwise: bool, threads: int = 1,
 ) -> Block:  # fmt: skip
     conv = stem.conv if stem else None
-    chosen = schedule.block(block, conv, height, width, cpu, limits, keep=keep, rowwise=rowwise)
+    chosen = schedule.block(block, conv, height, width, cpu, limits, keep=keep, rowwise=rowwise, threads=threads)
     if stem is not None and chosen.expand is not None:
         stem = replace(stem, product=chosen.expand)
     return Block(

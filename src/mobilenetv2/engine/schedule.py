@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
+from typing import Literal
 
 from mobilenetv2.spec import BlockSpec, ConvSpec
 
@@ -19,6 +20,7 @@ FMA_LATENCY = 4  # cycles on every x86 since Skylake and on Arm's big cores; two
 # Weights are asked for this far ahead of their use, across steps: they stand in the order of use, and 14 MB of them
 # pass through the caches with every picture. Whole network, 1.0 at 224, 1 thread: 4 to 5 % less time (Zen 4, 11.2026).
 AHEAD_BYTES = 256 << 10
+Dealt = Literal["alone", "panels", "tiles"]  # what of a product goes to several threads: nothing, its panels, its tiles
 LINE = 16  # float32 elements of a cache line
 
 
@@ -166,11 +168,15 @@ def balanced(total: int, parts: int) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=1024)
-def product(rows: int, depth: int, channels: int, cpu: Cpu, *, widest: int = 8, held: int = 0) -> Product:
+def product(
+    rows: int, depth: int, channels: int, cpu: Cpu, *, widest: int = 8, held: int = 0, dealt: Dealt = "alone",
+    threads: int = 1,
+) -> Product:  # fmt: skip
     """The cheapest tile for [rows, depth] x [depth, channels] whose registers do not spill.
 
     Accumulators, one row of weights and `cpu.spare` must fit: 14 x 2 needs 28 + 2 + 1 of 32, and 7 x 4 would need
-    33: it spills and runs at half speed. `held` registers are taken by the code around it.
+    33: it spills and runs at half speed. `held` registers are taken by the code around it. What is `dealt` out to
+    `threads` costs what the busiest of them does: three panels on two threads cost as much as four.
     """
     best: tuple[float, Tile, tuple[Panel, ...]] | None = None
     for most in range(1, min(widest, len(vectors(channels, cpu.lanes))) + 1):
@@ -180,6 +186,9 @@ def product(rows: int, depth: int, channels: int, cpu: Cpu, *, widest: int = 8, 
             if height * widest_part + widest_part + cpu.spare + held > cpu.registers:
                 break
             cost = _product_cycles(rows, depth, parts, height)
+            if dealt != "alone":
+                units = len(parts) * (-(-rows // height) if dealt == "tiles" else 1)
+                cost *= -(-units // threads) / units
             if best is None or cost < best[0]:
                 best = cost, Tile(height, most), parts
     assert best is not None
@@ -216,7 +225,7 @@ def ring_rows(conv: ConvSpec, stripe: int) -> int:
 
 def block(
     block: BlockSpec, stem: ConvSpec | None, height: int, width: int, cpu: Cpu, limits: Limits, *, keep: bool,
-    rowwise: bool,
+    rowwise: bool, threads: int = 1,
 ) -> BlockSchedule:  # fmt: skip
     """The schedule of a block whose depthwise reads a map of `height` x `width`.
 
@@ -228,17 +237,19 @@ def block(
     expanded, out_height, out_width = conv.out_channels, conv.out_size(height), conv.out_size(width)
     source = stem or block.expand
 
-    def made(rows: int) -> Product | None:
-        if source is None:
-            return None
-        depth = source.kernel * source.kernel * source.in_channels
-        return product(rows, depth, expanded, cpu, widest=4)
-
     def finished(stripe: int, *, whole: bool) -> BlockSchedule:
-        expand = made(height * width if whole and stem is None else width)
+        expand = None
+        if source is not None:
+            depth = source.kernel * source.kernel * source.in_channels
+            rows = height * width if whole and stem is None else width
+            dealt: Dealt = "panels" if whole else "alone"
+            expand = product(rows, depth, expanded, cpu, widest=4, dealt=dealt, threads=threads)
         parts = expand.panels if expand else panels(expanded, cpu.lanes, 2)
         columns = depthwise_columns(out_width, conv.stride, cpu)
-        project = product(stripe * out_width, expanded, block.out_channels, cpu, held=cpu.held)
+        project = product(
+            stripe * out_width, expanded, block.out_channels, cpu, held=cpu.held, dealt="tiles" if whole else "alone",
+            threads=threads,
+        )  # fmt: skip
         return BlockSchedule(whole, stripe, parts, expand, columns, project)
 
     if rowwise:
