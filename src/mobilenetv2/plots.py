@@ -152,18 +152,29 @@ def write_confusion(path: str | os.PathLike[str], counts: npt.NDArray[np.int64],
 
 
 def write_memory(path: str | os.PathLike[str], plan: dict[str, Any]) -> None:
-    """A PNG of what lives when in the engine's arena, from `engine.describe`'s object. Raises `FileError`.
+    """A PNG of the engine's memory, from `engine.describe`'s object. Raises `FileError`.
 
-    Steps from left to right, addresses upwards: each rectangle is a buffer, from the first step to the last that needs
-    it.
+    Above, what lives when in the arena: steps from left to right, addresses upwards; each rectangle is a buffer, from
+    the first step to the last that needs it. Below, the bytes of activations that each step moves.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 9.5), layout="constrained", dpi=110)
+    FigureCanvasAgg(figure)
+    arena, traffic = figure.subplots(2, 1, sharex=True, height_ratios=(1.6, 1))
+    _draw_arena(arena, plan)
+    _draw_traffic(traffic, plan)
+    traffic.set_xticks(range(len(plan["steps"])), [step["name"] for step in plan["steps"]], rotation=60, ha="right")
+    for axes in (arena, traffic):
+        axes.spines[["top", "right"]].set_visible(False)
+    with files.writing(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def _draw_arena(axes: Any, plan: dict[str, Any]) -> None:
     from matplotlib.patches import Rectangle
 
-    figure = Figure(figsize=(12, 6.5), layout="constrained", dpi=110)
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
     kinds = {"map": "#4dabf7", "scratch": "#ffa94d", "depthwise": "#69db7c"}
     for buffer in plan["buffers"]:
         kind = buffer["name"].split()[-1]
@@ -184,12 +195,20 @@ def write_memory(path: str | os.PathLike[str], plan: dict[str, Any]) -> None:
     axes.legend(loc="center right", frameon=False)
     top = max(plan["arena_bytes"], plan["bottleneck_bytes"]) / 1024
     axes.set(xlim=(-0.6, len(plan["steps"]) - 0.4), ylim=(0, 1.08 * top), ylabel="KiB")
-    axes.set_xticks(range(len(plan["steps"])), [step["name"] for step in plan["steps"]], rotation=60, ha="right")
     height, width = plan["size"]
     axes.set_title(f"{height} x {width}: layer by layer would take {plan['layer_by_layer_bytes']:,} bytes", fontsize=10)
-    axes.spines[["top", "right"]].set_visible(False)
-    with files.writing(path) as temporary:
-        figure.savefig(temporary, format="png")
+
+
+def _draw_traffic(axes: Any, plan: dict[str, Any]) -> None:
+    for key, colour, place, text in (
+        ("layer_by_layer_moved_bytes", "#ced4da", -0.2, "layer by layer"),
+        ("moved_bytes", "#4dabf7", 0.2, "fused, between steps"),
+    ):
+        moved = [step[key] / 2**20 for step in plan["steps"]]
+        label = f"{text}: {sum(moved):,.1f} MiB"
+        axes.bar([i + place for i in range(len(moved))], moved, 0.4, color=colour, label=label)
+    axes.legend(loc="upper right", frameon=False)
+    axes.set(ylabel="MiB of activations\nread and written")
 
 
 def fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:

@@ -36,11 +36,22 @@ def test_a_description_is_json_and_accounts_for_everything() -> None:
 def test_the_text_has_a_line_for_each_step_and_the_peak() -> None:
     found = describe(Spec(), (224, 224))
     lines = text(found).splitlines()
-    assert len(lines) == 1 + len(found["steps"]) + 5
+    assert len(lines) == 1 + len(found["steps"]) + 7
     assert lines[1].startswith("stem + blocks 0-1  56 x 56 x 24")
-    assert f"{found['arena_bytes']:,} bytes" in lines[-4]
+    assert f"{found['arena_bytes']:,} bytes" in lines[-6]
     assert found["bottleneck_bytes"] == 802_816  # Table 3's 400 K for 16-bit numbers
-    assert "Table 3         802,816 bytes" in lines[-2]
+    assert "Table 3         802,816 bytes" in lines[-4]
+
+
+def test_moved_bytes_are_those_of_the_maps_that_steps_and_layers_read_and_write() -> None:
+    block = next(step for step in describe(Spec(), (224, 224))["steps"] if step["name"] == "block 4")
+    narrow, wide = 28 * 28 * 32, 28 * 28 * 192  # the block reads, adds and writes the narrow map
+    assert block["moved_bytes"] == 4 * 3 * narrow
+    assert block["layer_by_layer_moved_bytes"] == 4 * (narrow + wide + wide + wide + wide + narrow + narrow)
+    last, classifier = describe(Spec(), (224, 224))["steps"][-2:]
+    assert last["moved_bytes"] == 4 * (49 * 320 + 1280)
+    assert last["layer_by_layer_moved_bytes"] == 4 * (49 * 320 + 49 * 1280 + 49 * 1280 + 1280)
+    assert classifier["moved_bytes"] == classifier["layer_by_layer_moved_bytes"] == 4 * 2280
 
 
 def test_the_drawing_has_a_rectangle_for_every_buffer(tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mobilenetv2.complexity import complexity
+from mobilenetv2.complexity import Complexity, complexity
 from mobilenetv2.engine import cpu, lower
-from mobilenetv2.engine.operations import Block, Chain, Tiled
+from mobilenetv2.engine.operations import Block, Chain, Pool, Tiled
 from mobilenetv2.engine.plan import Plan, Step, fitted
 from mobilenetv2.engine.schedule import Product
 from mobilenetv2.spec import Spec
@@ -17,7 +17,8 @@ def describe(network: Spec, size: tuple[int, int], *, threads: int = 1, budget: 
 
     `arena_bytes` is all memory for activations, shared with nothing, and at most `budget` where one is given;
     `layer_by_layer_bytes` is what running one layer at a time needs at least (`complexity`); `bottleneck_bytes` is the
-    largest map between two blocks, the figure of the paper's Table 3. Offsets count from the arena's start.
+    largest map between two blocks, the figure of the paper's Table 3. Offsets count from the arena's start. A step
+    moves the maps that it reads and writes (`moved_bytes`); layer by layer, every layer between them would.
     Raises `UsageError` for a CPU without kernels, and for a budget that nothing fits.
     """
     planned = fitted(network, size, cpu.chosen(), threads=threads, budget=budget)
@@ -32,7 +33,7 @@ def describe(network: Spec, size: tuple[int, int], *, threads: int = 1, budget: 
         "bottleneck_bytes": 4 * largest_between(network, size),
         "weights_bytes": 4 * planned.weights,
         "multiply_adds": sum(step.multiply_adds for step in planned.steps),
-        "steps": [_step(step, number, planned) for number, step in enumerate(planned.steps)],
+        "steps": [_step(step, number, planned, costs) for number, step in enumerate(planned.steps)],
         "buffers": [
             {
                 "name": buffer.name,
@@ -83,6 +84,9 @@ def text(description: dict[str, Any]) -> str:
         lines.append("  ".join((*aligned, how)))
     arena, layers = description["arena_bytes"], description["layer_by_layer_bytes"]
     threads = description["threads"]
+    moved, apart = (
+        sum(step[key] for step in description["steps"]) for key in ("moved_bytes", "layer_by_layer_moved_bytes")
+    )
     return "\n".join(
         (
             *lines,
@@ -90,12 +94,14 @@ def text(description: dict[str, Any]) -> str:
             f"arena           {arena:,} bytes ({threads} thread{'s' * (threads > 1)}, {description['cpu']})",
             f"layer by layer  {layers:,} bytes, {layers / arena:.1f} times as much",
             f"Table 3         {description['bottleneck_bytes']:,} bytes: the largest map between two blocks",
+            f"moved           {moved:,} bytes of activations between steps",
+            f"layer by layer  {apart:,} bytes, {apart / moved:.1f} times as much",
             f"weights         {description['weights_bytes']:,} bytes",
         )
     )
 
 
-def _step(step: Step, number: int, planned: Plan) -> dict[str, Any]:
+def _step(step: Step, number: int, planned: Plan, costs: Complexity) -> dict[str, Any]:
     live = [buffer for buffer in planned.buffers.values() if buffer.first <= number <= buffer.last]
     return {
         "name": step.name,
@@ -103,11 +109,33 @@ def _step(step: Step, number: int, planned: Plan) -> dict[str, Any]:
         "schedule": schedule_text(step),
         "multiply_adds": step.multiply_adds,
         "live_bytes": 4 * sum(buffer.size for buffer in live),
+        **_moved(step, planned, costs),
         "buffers": {
             role: name
             for role in ("source", "target", "scratch", "shared")
             if (name := getattr(step, role)) is not None
         },
+    }
+
+
+def _moved(step: Step, planned: Plan, costs: Complexity) -> dict[str, int]:
+    """Bytes of activations that a step reads and writes, and that its layers would, one after the other."""
+    names = list(step.layers.values())
+    if isinstance(step.operation, Pool):
+        names.append("pool")
+    before = [planned.size[0] * planned.size[1] * planned.channels, *(layer.elements for layer in costs.layers)]
+    layers = [
+        (given, layer.elements) for given, layer in zip(before, costs.layers, strict=False) if layer.name in names
+    ]
+    blocks = step.operation.blocks if isinstance(step.operation, Chain) else (step.operation,)
+    added = 0
+    for block in blocks:
+        if isinstance(block, Block) and block.shortcut != "none":
+            channels = block.map_channels if block.shortcut == "bottleneck" else block.depthwise.out_channels
+            added += block.out[0] * block.out[1] * channels
+    return {
+        "moved_bytes": 4 * (layers[0][0] + layers[-1][1] + added),
+        "layer_by_layer_moved_bytes": 4 * (sum(map(sum, layers)) + added),
     }
 
 
