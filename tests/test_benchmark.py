@@ -1,6 +1,7 @@
 """Timing runtimes beside each other: what is compared, what is left out and why, what is printed."""
 
 import json
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,11 +35,15 @@ def test_every_setting_is_measured_in_every_runtime(small: ModelFile) -> None:
     assert steps == [(done, 8) for done in range(1, 9)]
     for timing in timings:
         middle, low, high = timing.seconds
-        assert 0 < low <= middle <= high < timing.first_s
+        assert 0 < low <= middle <= high
+        assert timing.first_s > 0
         assert timing.difference < 1e-5
         assert timing.problem is None
         assert len(timing.bursts) == 2
-        assert timing.ratio == 1 if timing.runtime == "engine" else timing.ratio > 1
+    for ours, theirs in zip(timings[::2], timings[1::2], strict=True):
+        turns = [statistics.median(a) / statistics.median(b) for a, b in zip(theirs.bursts, ours.bursts, strict=True)]
+        assert ours.ratio == 1
+        assert min(turns) <= theirs.ratio <= max(turns)  # which is faster is the report's matter: CI machines are noisy
 
 
 def test_what_computes_something_else_is_not_timed(small: ModelFile, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(
         (
             "image",
+            "preprocessing",
             "resample",
             "boxes",
             "results",

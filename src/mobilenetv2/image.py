@@ -29,21 +29,18 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from mobilenetv2 import files
 from mobilenetv2.errors import ImageError, UsageError
-from mobilenetv2.resample import (
+from mobilenetv2.preprocessing import (
     RECIPES,
-    Geometry,
     InputArray,
     Preprocessing,
     UInt8Array,
-    layout,
     normalise,
     override,
-    prepare,
-    prepare_reduced,
     preprocessing_from_json,
     recipe,
     validate,
 )
+from mobilenetv2.resample import Geometry, layout, prepare, prepare_reduced
 
 __all__ = [
     "MAX_PIXELS",

@@ -23,7 +23,7 @@ import safetensors.numpy
 
 from mobilenetv2 import files, spec, spec_fields
 from mobilenetv2.errors import ModelFileError, UsageError
-from mobilenetv2.resample import Preprocessing, normalise, preprocessing_from_json
+from mobilenetv2.preprocessing import Preprocessing, normalise, preprocessing_from_json
 from mobilenetv2.spec import Spec
 
 FORMAT_VERSION = 1

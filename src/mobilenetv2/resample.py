@@ -1,177 +1,25 @@
-"""How a picture becomes a network's input: the recipe as data, and the arithmetic that follows it."""
+"""How a picture becomes a network's input: the arithmetic that follows the recipe."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import KW_ONLY, MISSING, asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mobilenetv2.errors import ImageError, UsageError, unknown_name
-
-UInt8Array = npt.NDArray[np.uint8]
-Float32Array = npt.NDArray[np.float32]
-InputArray = UInt8Array | Float32Array
-Resize = Literal["short", "stretch", "none"]
-Interpolation = Literal["pil-bilinear", "pil-bicubic", "tf1-bilinear", "tf2-bilinear"]
-CropOffset = Literal["round", "floor"]
-
-
-@dataclass(frozen=True, slots=True)
-class Preprocessing:
-    """How a picture becomes a network's input; a property of the weights, kept in the model file.
-
-    In this order: the central `central_fraction` of each side is kept (as tf.image.central_crop does), the
-    rest is resized, the centre `size` (height, width) is cropped out, and each channel becomes
-    (value - mean) / std, with mean and std in units of 0..255. Where the resized picture is smaller than
-    `size`, zeros (black) surround it.
-
-    `resize`: "short" makes the shortest side `resize_to` and keeps the aspect, "stretch" goes straight to
-    `size`, "none" leaves the picture as it is. `resize_to` is None for the other two.
-    `interpolation`: "pil-*" widens its filter when it makes a picture smaller and ends in uint8. "tf1-bilinear"
-    and "tf2-bilinear" read four pixels whatever the scale and end in float32: tf1 takes the source at
-    i * scale, tf2 at (i + 0.5) * scale - 0.5.
-    `crop_offset`: half of an odd margin is rounded to even ("round", torchvision) or down ("floor", the others).
-    `mean` and `std` have one number per input channel; one makes the picture grey, and other counts than 1 and
-    3 are for arrays only. `recipe` is the name it came from, or "custom".
-    """
-
-    size: tuple[int, int]
-    _: KW_ONLY
-    resize: Resize
-    resize_to: int | None
-    central_fraction: float = 1.0
-    interpolation: Interpolation
-    crop_offset: CropOffset = "round"
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    recipe: str = "custom"
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values; `preprocessing_from_json` reads them back."""
-        values = asdict(self)
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-
-
-_IMAGENET: dict[str, Any] = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
-_HALF: dict[str, Any] = {"mean": (127.5,) * 3, "std": (127.5,) * 3}  # x / 127.5 - 1
-_STRETCH: dict[str, Any] = {
-    "resize": "stretch", "resize_to": None, "central_fraction": 0.875, "crop_offset": "floor", **_HALF,
-}  # fmt: skip
-_SHORT: dict[str, Any] = {"resize": "short", "interpolation": "pil-bilinear", **_IMAGENET}
-
-# What each library does before it evaluates its own weights, at 224 x 224.
-_AT_224: dict[str, Preprocessing] = {
-    "slim": Preprocessing((224, 224), interpolation="tf1-bilinear", **_STRETCH),
-    "keras": Preprocessing((224, 224), interpolation="tf2-bilinear", **_STRETCH),
-    "torchvision-v1": Preprocessing((224, 224), resize_to=256, **_SHORT),
-    "torchvision-v2": Preprocessing((224, 224), resize_to=232, **_SHORT),
-    "timm": Preprocessing((224, 224), resize_to=256, **{**_SHORT, "interpolation": "pil-bicubic"}),
-    "hf": Preprocessing((224, 224), resize_to=256, crop_offset="floor", **{**_SHORT, **_HALF}),
-}
-# `resize_to` for the longer side of another size.
-_RESIZE_TO: dict[str, Callable[[int], int]] = {
-    "torchvision-v1": lambda side: side * 8 // 7,  # floor(side / 0.875)
-    "torchvision-v2": lambda side: side + 8,
-    "timm": lambda side: side * 8 // 7,
-    "hf": lambda side: side + 32,
-}
-RECIPES: tuple[str, ...] = tuple(_AT_224)
-
-
-def recipe(name: str, size: int | tuple[int, int]) -> Preprocessing:
-    """The preprocessing called `name` (one of `RECIPES`) for a network input of `size`: a side, or (height, width).
-
-    Raises `UsageError` for an unknown name or an impossible size.
-    """
-    if name not in _AT_224:
-        raise unknown_name("recipe", name, RECIPES)
-    sides = (size, size) if isinstance(size, int) else size
-    found = validate(replace(_AT_224[name], size=sides, recipe=name))
-    return replace(found, resize_to=_RESIZE_TO[name](max(found.size))) if name in _RESIZE_TO else found
-
-
-def override(
-    preprocessing: Preprocessing, *, resize: int | Literal["none"] | None = None, crop: int | None = None
-) -> Preprocessing:
-    """`preprocessing` with another resize rule, another final crop, or both; None leaves it as it is.
-
-    `resize` is the length of the shortest side in pixels, or "none"; it takes the place of the whole rule, so
-    `central_fraction` becomes 1. `crop` is the side of the square input: a "stretch" goes to that size,
-    "short" keeps its `resize_to`. Raises `UsageError`.
-    """
-    changed = preprocessing
-    if resize == "none":
-        changed = replace(changed, resize="none", resize_to=None, central_fraction=1.0)
-    elif resize is not None:
-        if not _is_length(resize):
-            raise UsageError(f"resize must be a length in pixels or 'none', got {resize!r}")
-        changed = replace(changed, resize="short", resize_to=resize, central_fraction=1.0)
-    if crop is not None:
-        if not _is_length(crop):
-            raise UsageError(f"crop must be a length in pixels, got {crop!r}")
-        changed = replace(changed, size=(crop, crop))
-    return changed if changed == preprocessing else validate(replace(changed, recipe="custom"))
-
-
-def preprocessing_from_json(data: object) -> Preprocessing:
-    """What `to_json` wrote. Raises `UsageError` that names an unknown, missing or wrong field."""
-    if not isinstance(data, dict):
-        raise UsageError(f"preprocessing must be a JSON object, got {data!r}")
-    known = {field.name: field.default is MISSING for field in fields(Preprocessing)}
-    for name in data:
-        if name not in known:
-            raise unknown_name("preprocessing field", str(name), known)
-    for name, required in known.items():
-        if required and name not in data:
-            raise UsageError(f"preprocessing field {name!r} is missing")
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in data.items()}
-    return validate(Preprocessing(**values))
-
-
-def validate(preprocessing: Preprocessing) -> Preprocessing:
-    """`preprocessing` itself. Raises `UsageError` that names the first field that cannot be."""
-    p = preprocessing
-    for field, value, known in (
-        ("resize", p.resize, get_args(Resize)),
-        ("interpolation", p.interpolation, get_args(Interpolation)),
-        ("crop_offset", p.crop_offset, get_args(CropOffset)),
-    ):
-        if value not in known:
-            raise unknown_name(f"preprocessing {field}", str(value), known)
-    short = p.resize == "short"
-    wanted: dict[str, tuple[object, bool, str]] = {
-        "size": (
-            p.size,
-            isinstance(p.size, tuple) and len(p.size) == 2 and all(map(_is_length, p.size)) and max(p.size) <= 8192,
-            "a height and a width of 1 to 8192",
-        ),
-        "resize_to": (
-            p.resize_to,
-            _is_length(p.resize_to) if short else p.resize_to is None,
-            "a length of at least 1" if short else f"None where resize is {p.resize!r}",
-        ),
-        "central_fraction": (
-            p.central_fraction,
-            _is_number(p.central_fraction) and 0 < p.central_fraction <= 1,
-            "above 0 and at most 1",
-        ),
-        "mean": (p.mean, _are_numbers(p.mean), "numbers, one per input channel"),
-        "std": (
-            p.std,
-            _are_numbers(p.std) and min(p.std) > 0 and _are_numbers(p.mean) and len(p.std) == len(p.mean),
-            "positive numbers, as many as mean has",
-        ),
-        "recipe": (p.recipe, isinstance(p.recipe, str) and p.recipe != "", "a name"),
-    }
-    for field, (value, good, meaning) in wanted.items():
-        if not good:
-            raise UsageError(f"preprocessing {field} must be {meaning}, got {value!r}")
-    return preprocessing
+from mobilenetv2.errors import ImageError, UsageError
+from mobilenetv2.preprocessing import (
+    CropOffset,
+    Float32Array,
+    InputArray,
+    Preprocessing,
+    UInt8Array,
+    normalise_values,
+    validate,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,21 +114,6 @@ def layout(height: int, width: int, preprocessing: Preprocessing) -> tuple[tuple
     return (top, left, kept_height, kept_width), resized
 
 
-def normalise(images: UInt8Array, preprocessing: Preprocessing) -> Float32Array:
-    """(value - mean) / std for uint8 pixels [..., C]. Raises `UsageError` for other arrays."""
-    if images.dtype != np.uint8 or images.ndim < 1 or images.shape[-1] != len(preprocessing.mean):
-        raise UsageError(
-            f"normalise takes uint8 [..., {len(preprocessing.mean)}], got {images.dtype} {list(images.shape)}"
-        )
-    return _normalise(images.astype(np.float32), preprocessing)
-
-
-def _normalise(values: Float32Array, preprocessing: Preprocessing) -> Float32Array:
-    values -= np.asarray(preprocessing.mean, np.float32)
-    values /= np.asarray(preprocessing.std, np.float32)
-    return values
-
-
 def _place(sampled: InputArray, height: int, width: int, p: Preprocessing) -> tuple[Any, Geometry]:
     """The centre of the resampled picture, `p.size` large, normalised where it is float32."""
     (top, left, kept_height, kept_width), resized = layout(height, width, p)
@@ -291,7 +124,7 @@ def _place(sampled: InputArray, height: int, width: int, p: Preprocessing) -> tu
     scale = (resized[1] / kept_width, resized[0] / kept_height)
     offset = (before - column - left * scale[0], above - row - top * scale[1])
     geometry = Geometry(height, width, scale, offset)
-    return (image if image.dtype == np.uint8 else _normalise(image, p)), geometry
+    return (image if image.dtype == np.uint8 else normalise_values(image, p)), geometry
 
 
 def _centre(length: int, wanted: int, rounding: CropOffset) -> tuple[int, int]:
@@ -336,15 +169,3 @@ def _taps(
     below = np.floor(source)
     first, second = (np.clip(at, 0, length - 1).astype(np.intp) for at in (below, np.ceil(source)))
     return first, second, np.asarray(source - below, np.float32)
-
-
-def _is_length(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _are_numbers(values: object) -> bool:
-    return isinstance(values, tuple) and len(values) > 0 and all(map(_is_number, values))
