@@ -264,25 +264,40 @@ def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder of the run: model, metrics, checkpoints.")],
     task: Annotated[str, typer.Option(help="classification")] = "classification",
     recipe: Annotated[
-        str | None, typer.Option(help="A named set of hyper-parameters; basic, or the resumed run's own.")
+        str | None, typer.Option(help="A named set of hyper-parameters; finetune with --init, else basic.")
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change one field of the recipe.")
     ] = None,
-    init: Annotated[str | None, typer.Option(help="Start from this model file or zoo name.")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Start from this model file, zoo name or foreign checkpoint.")
+    ] = None,
+    freeze: Annotated[int | None, typer.Option(min=0, help="Keep the stem and this many blocks as they are.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="Learn from this model's answers too.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a CPU, of each machine.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+    precision: Annotated[str, typer.Option(help="auto, 32-true, bf16-mixed, 16-mixed.")] = "auto",
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes that decode; else as many as help.")] = None,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Less memory, more time: compute wide tensors twice.")
+    ] = False,
 ) -> None:
     """Train on your own pictures; the result is one model file."""
-    from mobilenetv2.importers import load_model
+    from mobilenetv2.importers import load_any
 
     if task != "classification":
         raise unknown_name("task", task, ["classification"])
     fit, recipes = _training()
     chosen = None
-    if recipe is not None or settings or not resume:
-        chosen = recipes.with_settings(recipes.find(recipe or "basic"), settings or [])
-    start = load_model(init) if init is not None else None
-    run = fit(dataset, out, recipe=chosen, init=start, resume=resume)
+    changes = [*([f"freeze={freeze + 1}"] if freeze else []), *(settings or [])]
+    if recipe is not None or changes or not resume:
+        chosen = recipes.with_settings(recipes.find(recipe or ("basic" if init is None else "finetune")), changes)
+    start, learned_from = (None if name is None else load_any(name) for name in (init, teacher))
+    run = fit(
+        dataset, out, recipe=chosen, init=start, teacher=learned_from, resume=resume, devices=devices, nodes=nodes,
+        precision=precision, workers=workers, recompute=recompute,
+    )  # fmt: skip
     print(run.text())
     if run.stopped:
         raise typer.Exit(130)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import dataclasses
+import json
 import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +30,7 @@ from mobilenetv2.image import load as load_picture
 from mobilenetv2.image import recipe as preprocessing
 from mobilenetv2.model_file import ModelFile
 from mobilenetv2.predictor import load
-from mobilenetv2.train import RECIPES, Recipe, TrainingRun, find, fit, recipes, with_settings
+from mobilenetv2.train import RECIPES, TrainingRun, find, fit, recipes, with_settings
 from mobilenetv2.train.batches import training_batches, validation_batches
 from mobilenetv2.train.classification import Classifier
 from mobilenetv2.train.pictures import Pictures, open_training_data
@@ -73,6 +79,11 @@ def train(colours: Path, tmp_path: Path) -> TrainTiny:
         return fit(colours, tmp_path / name, recipe=chosen, progress=False, accelerator="cpu", **arguments)
 
     return run
+
+
+def losses_of(run: TrainingRun) -> list[str]:
+    rows = csv.DictReader((run.model.parent / "metrics.csv").read_text().splitlines())
+    return [row["train_loss"] for row in rows]
 
 
 def tensors_of(run: TrainingRun) -> dict[str, np.ndarray]:
@@ -138,18 +149,6 @@ def test_wrong_settings_are_refused_with_the_way_out(setting: str, message: str)
 def test_an_unknown_recipe_suggests_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean 'basic'"):
         find("basik")
-
-
-@given(progress=st.floats(0, 1), warmup=st.floats(0, 1), schedule=st.sampled_from(["cosine", "constant"]))
-def test_the_learning_rate_stays_between_0_and_its_peak(progress: float, warmup: float, schedule: Any) -> None:
-    recipe = Recipe("any", learning_rate=0.1, warmup=warmup, schedule=schedule)
-    assert 0 <= recipes.learning_rate(recipe, progress) <= 0.1
-
-
-def test_the_cosine_schedule_rises_then_falls_to_zero() -> None:
-    recipe = Recipe("any", learning_rate=0.1, warmup=0.2)
-    rates = [recipes.learning_rate(recipe, progress) for progress in (0, 0.1, 0.2, 0.6, 1)]
-    assert rates == pytest.approx([0, 0.05, 0.1, 0.05, 0])
 
 
 # ---- what is learned from
@@ -245,8 +244,7 @@ def test_a_run_learns_and_its_model_file_is_what_was_measured(
     assert run.val_accuracy == evaluate(predictor, held_out).top1
     assert predictor.info.labels == ("blue", "red")
     assert predictor.info.provenance["scores"]["val_accuracy"] == pytest.approx(run.val_accuracy)
-    lines = (run.model.parent / "metrics.csv").read_text().splitlines()
-    losses = [float(dict(zip(lines[0].split(","), line.split(","), strict=True))["train_loss"]) for line in lines[1:]]
+    losses = [float(loss) for loss in losses_of(run)]
     assert len(losses) == 6
     assert losses[-1] < 0.8 * losses[0]
     assert run.pictures_per_second > 0
@@ -260,49 +258,85 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others(train: Trai
     assert not np.array_equal(first["features.0.0.weight"], other["features.0.0.weight"])
 
 
-def test_a_stopped_run_keeps_its_last_epoch_and_goes_on_as_if_it_had_not_stopped(
-    train: TrainTiny, monkeypatch: pytest.MonkeyPatch
+STEPS = 5  # of an epoch with batches of 8
+KEPT = {"keep": "last", "ema": 0.5, "batch_size": 8, "dropout": 0.2, "colour": 0.2, "mixup": 0.3}
+
+
+def ctrl_c_at(step: int, monkeypatch: pytest.MonkeyPatch, number: int = signal.SIGINT) -> None:
+    """The signal comes while a run's step `step`, counted from 0, computes."""
+    training_step = Classifier.training_step
+
+    def interrupted(self: Classifier, *arguments: Any) -> Any:
+        if self.global_step == step:
+            signal.raise_signal(number)
+        return training_step(self, *arguments)
+
+    monkeypatch.setattr(Classifier, "training_step", interrupted)
+
+
+@pytest.mark.parametrize(
+    ("step", "number"), [(STEPS, signal.SIGINT), (STEPS + 2, signal.SIGTERM), (2 * STEPS - 1, signal.SIGINT)]
+)
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(
+    step: int, number: int, train: TrainTiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changes = {"keep": "last", "ema": 0.5}
-    whole = train("whole", recipe=changes)
-
-    step = Classifier.training_step
-
-    def step_with_ctrl_c(self: Classifier, *arguments: Any) -> Any:
-        if self.global_step == 3:  # two steps are an epoch
-            signal.raise_signal(signal.SIGINT)
-        return step(self, *arguments)
-
-    before = signal.getsignal(signal.SIGINT)
+    whole = train("whole", recipe=KEPT)
+    before = signal.getsignal(number)
     with monkeypatch.context() as patched:
-        patched.setattr(Classifier, "training_step", step_with_ctrl_c)
-        stopped = train("stopped", recipe=changes)
+        ctrl_c_at(step, patched, number)
+        stopped = train("stopped", recipe=KEPT)
     assert stopped.stopped
-    assert stopped.kept_epoch == 1
+    assert stopped.kept_epoch == (1 if step < 2 * STEPS - 1 else 2)
     assert "--resume" in stopped.text()
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
 
-    resumed = train("stopped", recipe=changes, resume=True)
+    resumed = train("stopped", recipe=KEPT, resume=True)
     assert not resumed.stopped
     assert resumed.epochs == whole.epochs == TINY.epochs
     assert_same(tensors_of(resumed), tensors_of(whole))
+    assert losses_of(resumed) == losses_of(whole)
     with pytest.raises(UsageError, match="is finished"):
-        train("stopped", recipe=changes, resume=True)
+        train("stopped", recipe=KEPT, resume=True)
 
 
-def test_ctrl_c_before_the_first_epoch_leaves_nothing(
-    train: TrainTiny, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    step = Classifier.training_step
+def test_ctrl_c_in_the_first_epoch_leaves_a_run_that_goes_on(train: TrainTiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        ctrl_c_at(1, patched)
+        with pytest.raises(TrainingError, match=r"before the end of the first epoch: .* --resume goes on"):
+            train("stopped", recipe=KEPT)
+    assert_same(tensors_of(train("stopped", recipe=KEPT, resume=True)), tensors_of(train("whole", recipe=KEPT)))
 
-    def step_with_ctrl_c(self: Classifier, *arguments: Any) -> Any:
-        signal.raise_signal(signal.SIGINT)
-        return step(self, *arguments)
 
-    monkeypatch.setattr(Classifier, "training_step", step_with_ctrl_c)
-    with pytest.raises(TrainingError, match="before the end of the first epoch"):
-        train()
-    assert not (tmp_path / "run").exists()
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(workers: int, colours: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib, dataclasses, torch\nfrom mobilenetv2.train import fit, recipes, run_folder\n"
+        "torch.set_num_threads(1)\nrun_folder._SAVE_EVERY_S = 0.02\n"
+        "folder = pathlib.Path(sys.argv[2])\nresume = (folder / 'run.json').exists()\n"
+        "recipe = None if resume else recipes.from_json(eval(sys.argv[3]))\n"
+        f"fit(pathlib.Path(sys.argv[1]), folder, recipe=recipe, resume=resume, overwrite=not resume, progress=False,"
+        f" accelerator='cpu', cache_bytes=0, workers={workers})\n"
+    )
+    recipe = dataclasses.replace(TINY, epochs=8, **KEPT)
+    rng = np.random.default_rng(workers)
+    killed = 0
+    for attempt in range(3):
+        arguments = [str(colours), str(tmp_path / "killed"), repr(dataclasses.asdict(recipe))]
+        last, settings = tmp_path / "killed" / "last.ckpt", tmp_path / "killed" / "run.json"
+        saved = last.stat().st_mtime_ns if last.exists() else None
+        process = subprocess.Popen([sys.executable, "-c", code, *arguments])
+        while attempt < 2 and process.poll() is None and not (last.exists() and last.stat().st_mtime_ns != saved):
+            time.sleep(0.002)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=rng.uniform(0, 0.3) if attempt < 2 else None)
+        process.kill()
+        process.wait()
+        if json.loads(settings.read_text())["finished"]:
+            break
+        killed += 1
+    assert killed == 2
+    whole = fit(colours, tmp_path / "whole", recipe=recipe, progress=False, accelerator="cpu")
+    assert_same(dict(model_file.read(tmp_path / "killed" / "model.safetensors").tensors), tensors_of(whole))
 
 
 def test_a_folder_with_something_in_it_is_not_overwritten(train: TrainTiny, tmp_path: Path) -> None:
@@ -318,14 +352,7 @@ def test_a_folder_with_something_in_it_is_not_overwritten(train: TrainTiny, tmp_
 
 
 def test_a_run_is_resumed_by_its_own_recipe_only(train: TrainTiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = Classifier.training_step
-
-    def step_with_ctrl_c(self: Classifier, *arguments: Any) -> Any:
-        if self.global_step == 2:
-            signal.raise_signal(signal.SIGINT)
-        return step(self, *arguments)
-
-    monkeypatch.setattr(Classifier, "training_step", step_with_ctrl_c)
+    ctrl_c_at(2, monkeypatch)
     assert train().stopped
     with pytest.raises(UsageError, match=r"began with learning_rate=0\.02"):
         train(recipe={"learning_rate": 0.1}, resume=True)
@@ -341,7 +368,7 @@ def test_a_loss_that_is_no_number_ends_the_run_in_one_line(
     train: TrainTiny, random_model: Callable[..., ModelFile], tmp_path: Path
 ) -> None:
     start = random_model(size=SIZE, outputs=2, width_mult=0.35)
-    broken = {**start.tensors, "classifier.1.bias": np.full(2, np.nan, np.float32)}
+    broken = {**start.tensors, "classifier.1.weight": np.full((2, 1280), 3e38, np.float32)}
     with pytest.raises(TrainingError) as error:
         train(init=ModelFile(start.info, broken))
     assert "nan in epoch 1, step 1" in str(error.value)

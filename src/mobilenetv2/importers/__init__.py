@@ -20,7 +20,7 @@ from mobilenetv2.importers.torchvision_export import export_torchvision
 from mobilenetv2.model_file import ModelFile
 from mobilenetv2.spec import Background
 
-__all__ = ["SOURCES", "export_torchvision", "import_file", "load_model"]
+__all__ = ["SOURCES", "export_torchvision", "import_file", "load_any", "load_model"]
 
 SOURCES = (*names.NAMINGS, "keras", "tflite")
 _REVISION = 1  # raised when the importers make something else of the same file: cached imports are then made again
@@ -90,6 +90,22 @@ def load_model(name_or_path: str | os.PathLike[str], *, progress: bool = True) -
     with contextlib.suppress(FileError):  # a cache that cannot be written to only costs time
         model_file.write(kept, model)
     return model
+
+
+def load_any(name: str, *, progress: bool = True) -> ModelFile:
+    """As `load_model`; a path may also be another library's checkpoint, which is imported."""
+    foreign = _is_path(name) and Path(name).suffix.lower() in _SUFFIXES and not _is_ours(Path(name))
+    return import_file(name) if foreign else load_model(name, progress=progress)
+
+
+def _is_ours(path: Path) -> bool:
+    if path.suffix.lower() != ".safetensors" or not path.is_file():
+        return False
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            return "mobilenetv2" in (file.metadata() or {})
+    except (safetensors.SafetensorError, OSError):
+        return True  # damaged: to be said as of a model file
 
 
 def _is_path(name: str) -> bool:

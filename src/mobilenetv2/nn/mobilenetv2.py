@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mobilenetv2 import spec, spec_fields
 from mobilenetv2.errors import UsageError
+from mobilenetv2.nn.recompute import recomputing
 from mobilenetv2.spec import BlockSpec, ConvSpec, Padding, Shortcut, Spec
 
 _make_divisible = spec.make_divisible
@@ -87,12 +88,18 @@ class InvertedResidual(nn.Module):
         layers: list[nn.Module] = [nn.Sequential(*_conv_norm_activation(conv, norm_layer)) for conv in wide]
         self.conv = nn.Sequential(*layers, *_conv_norm_activation(project, norm_layer))
         self._wide = len(wide)  # layers before the projection
+        self.recomputed = False
 
     def expanded(self, images_BCHW: Tensor) -> Tensor:
         """The wide tensor [B, t C, h, w] before the depthwise convolution; the input itself where t is 1."""
         return self.conv[0](images_BCHW) if self._wide == 2 else images_BCHW
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.recomputed and torch.is_grad_enabled():
+            return recomputing(self._whole, x)
+        return self._whole(x)
+
+    def _whole(self, x: Tensor) -> Tensor:
         return self.finish(x, self.expanded(x), None)[0]
 
     def finish(self, x: Tensor, expanded: Tensor, previous_wide: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -169,6 +176,13 @@ class MobileNetV2(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         features_BChw = self._backbone(x, {}) if self.spec.backbone.shortcut == "expansion" else self.features(x)
         return self.classifier(features_BChw.mean((2, 3)))
+
+    def recompute(self, on: bool = True) -> None:
+        """Whether blocks keep only their input for the gradients and compute their wide tensors again: less memory, one
+        more forward pass, the same gradients. `features_dict` and blocks of another class are not changed."""
+        for block in self.features:
+            if isinstance(block, InvertedResidual):
+                block.recomputed = on
 
     def features_dict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
         """The named feature maps [B, C, h, w] of `spec.taps`: "s4", "s8", "s16", "s16.expanded", "s32", "out", ..."""

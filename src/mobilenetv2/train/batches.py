@@ -6,8 +6,9 @@ B batch, C channels, S side of the network's input. Every picture's augmentation
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -27,50 +28,92 @@ _MAX_WORKERS = 2
 
 
 class Batches:
-    """An iterable of batches over worker processes: 0 where the pictures are decoded already, else up to 2.
+    """An iterable of batches over worker processes, which goes on in the middle of an epoch by its `state_dict`.
 
+    `order(epoch)` gives the keys of each batch on all devices together; device `rank` of `devices` takes its share.
     Not itself a `DataLoader`: Lightning would advise more workers than pictures in memory can use.
     """
 
-    def __init__(self, dataset: Dataset[Batch], order: Callable[[int], list[Keys]], *, decoded: bool) -> None:
+    def __init__(
+        self,
+        dataset: Dataset[Batch],
+        order: Callable[[int], list[Keys]],
+        *,
+        workers: int,
+        rank: int = 0,
+        devices: int = 1,
+    ) -> None:
         self._dataset = dataset
         self._order = order
-        self._workers = 0 if decoded else min(_MAX_WORKERS, os.cpu_count() or 1)
+        self._workers = workers
+        self._rank, self._devices = rank, devices
         self._epoch = 0
+        self._done = 0  # batches of the epoch that have been given out
+        self._first = 0  # the batch that the next iteration begins with
 
     def set_epoch(self, epoch: int) -> None:
         """The order of the next iteration is that of `epoch`, from 0."""
         self._epoch = epoch
 
+    def state_dict(self) -> dict[str, int]:
+        """How far the epoch is: what Lightning keeps in a checkpoint."""
+        return {"epoch": self._epoch, "done": self._done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """The next iteration begins where that of `state_dict` was; the ones after it at the start."""
+        self._epoch = state["epoch"]
+        self._first = state["done"] if state["done"] < len(self) else 0
+
+    def weight(self, epoch: int, batch: int) -> float:
+        """What this device's loss counts among the devices', whose mean is the whole batch's: 1 where they are even."""
+        whole = self._order(epoch)[batch] if self._devices > 1 else ()
+        return self._devices * len(self._share(whole)) / len(whole) if whole else 1.0
+
+    def _share(self, keys: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
+        return keys[self._rank * len(keys) // self._devices : (self._rank + 1) * len(keys) // self._devices]
+
     def __len__(self) -> int:
         return len(self._order(0))
 
     def __iter__(self) -> Iterator[Batch]:
-        sampler = self._order(self._epoch)
+        self._done, self._first = self._first, 0
+        shares = [self._share(keys) for keys in self._order(self._epoch)[self._done :]]
         # batch_size=None: the sampler's items are whole batches already
-        yield from DataLoader(self._dataset, batch_size=None, sampler=sampler, num_workers=self._workers)
+        shares = [keys for keys in shares if keys]  # the last pictures to measure may be fewer than the devices
+        for batch in DataLoader(self._dataset, batch_size=None, sampler=shares, num_workers=self._workers):
+            self._done += 1
+            yield batch
 
 
-def training_batches(pictures: Pictures, recipe: Recipe, size: int) -> Batches:
-    """Augmented uint8 batches in an order of their own each epoch.
+def training_batches(pictures: Pictures, recipe: Recipe, size: int, **division: int) -> Batches:
+    """Augmented uint8 batches in an order of their own each epoch; `division` is `Batches`' workers, rank, devices.
 
     An epoch's pictures are spread evenly over its batches, none is left out, and with two pictures or more there is
     no batch of one, which batch norm could not learn from.
     """
 
+    @functools.lru_cache(maxsize=2)
     def order(epoch: int) -> list[Keys]:
         shuffled = np.random.default_rng([recipe.seed, epoch]).permutation(len(pictures))
-        parts = min(-(-len(pictures) // recipe.batch_size), max(1, len(pictures) // 2))
+        least = 2 * division.get("devices", 1)
+        parts = min(-(-len(pictures) // recipe.batch_size), max(1, len(pictures) // least))
         return [[(epoch, int(index)) for index in part] for part in np.array_split(shuffled, parts)]
 
-    return Batches(_Augmented(pictures, recipe, size), order, decoded=pictures.pixels is not None)
+    return Batches(_Augmented(pictures, recipe, size), order, **{"workers": default_workers(pictures), **division})
 
 
-def validation_batches(pictures: Pictures, preprocessing: Preprocessing) -> Batches:
-    """Every picture once, prepared as a model file with this preprocessing prepares it."""
+def validation_batches(pictures: Pictures, preprocessing: Preprocessing, **division: int) -> Batches:
+    """Every picture once, prepared as a model file with this preprocessing prepares it; `division` as above."""
     starts = range(0, len(pictures), VAL_BATCH)
     keys = [[(0, i) for i in range(start, min(start + VAL_BATCH, len(pictures)))] for start in starts]
-    return Batches(_Prepared(pictures, preprocessing), lambda epoch: keys, decoded=pictures.pixels is not None)
+    return Batches(
+        _Prepared(pictures, preprocessing), lambda epoch: keys, **{"workers": default_workers(pictures), **division}
+    )
+
+
+def default_workers(pictures: Pictures) -> int:
+    """Worker processes for a device: 0 where the pictures are decoded already, else up to 2."""
+    return 0 if pictures.pixels is not None else min(_MAX_WORKERS, os.cpu_count() or 1)
 
 
 def augmentation(recipe: Recipe, size: int) -> v2.Compose:
@@ -84,9 +127,17 @@ def augmentation(recipe: Recipe, size: int) -> v2.Compose:
         steps.append(v2.RandomHorizontalFlip(recipe.flip))
     if recipe.vertical_flip:
         steps.append(v2.RandomVerticalFlip(recipe.vertical_flip))
-    if recipe.colour:
-        steps.append(v2.ColorJitter(recipe.colour, recipe.colour, recipe.colour))
+    brightness = recipe.colour if recipe.brightness is None else recipe.brightness
+    if recipe.colour or brightness or recipe.hue:
+        steps.append(v2.ColorJitter(brightness, recipe.colour, recipe.colour, recipe.hue))
+    if recipe.auto_augment != "none":
+        steps.append(_AUTO_AUGMENT[recipe.auto_augment](interpolation=v2.InterpolationMode.BILINEAR))
+    if recipe.erase:
+        steps.append(v2.RandomErasing(recipe.erase, value=128))  # near the mean: torchvision erases after normalising
     return v2.Compose(steps)
+
+
+_AUTO_AUGMENT = {"trivial": v2.TrivialAugmentWide, "rand": v2.RandAugment}
 
 
 class _Augmented(Dataset[Batch]):

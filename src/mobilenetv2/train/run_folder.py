@@ -8,6 +8,8 @@ import datetime
 import io
 import json
 import platform
+import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,23 +21,27 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from mobilenetv2 import __version__, files, model_file
 from mobilenetv2.errors import UsageError
 from mobilenetv2.model_file import ModelFile, ModelInfo
-from mobilenetv2.train import recipes
+from mobilenetv2.train import recipes, schedule
 from mobilenetv2.train.classification import Classifier
 from mobilenetv2.train.pictures import TrainingData
 from mobilenetv2.train.recipes import Recipe
+from mobilenetv2.train.running import Stopped, StopRequest
 
 COLUMNS: tuple[str, ...] = (
     "epoch", "learning_rate", "train_loss", "val_loss", "val_accuracy", "pictures_per_second", "seconds",
 )  # fmt: skip
 Row = Mapping[str, float]
 
+_SAVE_EVERY_S = 600
+
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
     """Where the files of a run are.
 
-    `model` holds the epoch that the recipe keeps, `last` everything needed to go on after the last whole epoch,
-    `metrics` a line per epoch, and `settings` the recipe, the data's fingerprint and the classes.
+    `model` holds the epoch that the recipe keeps, `last` everything needed to go on, `start` the weights that the run
+    began with (until it is finished), `metrics` a line per epoch, `settings` the recipe, the data's fingerprint and
+    the classes, and `events` is what TensorBoard shows.
     """
 
     path: Path
@@ -49,8 +55,16 @@ class RunFolder:
         return self.path / "last.ckpt"
 
     @property
+    def start(self) -> Path:
+        return self.path / "start.safetensors"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.csv"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "tensorboard"
 
     @property
     def settings(self) -> Path:
@@ -66,8 +80,9 @@ class RunFolder:
 
     def remove(self) -> None:
         """Remove the run's files, and the folder where nothing else is in it."""
-        for file in (self.model, self.last, self.metrics, self.settings):
+        for file in (self.model, self.last, self.start, self.metrics, self.settings):
             file.unlink(missing_ok=True)
+        shutil.rmtree(self.events, ignore_errors=True)
         if self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()
 
@@ -87,11 +102,11 @@ class RunFolder:
 
         Raises `UsageError` where there is no run, it is finished, or it began with another recipe.
         """
-        if not self.last.exists() or not self.settings.exists():
-            raise UsageError(f"{self.path} holds no run that could go on: start one without --resume")
-        settings = self._read_settings()
-        if settings["finished"]:
+        settings = self._read_settings() if self.settings.exists() else None
+        if settings is not None and settings["finished"]:
             raise UsageError(f"the run in {self.path} is finished: train on from its model with --init {self.model}")
+        if settings is None or not self.start.exists():
+            raise UsageError(f"{self.path} holds no run that could go on: start one without --resume")
         own = recipes.from_json(settings["recipe"])
         if recipe is not None and (different := recipes.differences(own, recipe)):
             shown = ", ".join(f"{name}={getattr(own, name)}" for name in different)
@@ -128,15 +143,22 @@ class RunFolder:
 class Saver(Callback):
     """After each epoch: a line of metrics, the model file where this epoch is to be kept, the checkpoint.
 
-    `info` describes the model file, save for what the epoch adds. `said(row)` is called with each new line.
+    A checkpoint is also written every ten minutes, and when `stop` is asked for, which then ends the run (`Stopped`).
+    `info` describes the model file, save for what the epoch adds. `said(row)` is called with each new line. Of several
+    processes the first writes.
     """
 
-    def __init__(self, folder: RunFolder, info: ModelInfo, recipe: Recipe, *, said: Callable[[Row], None]) -> None:
+    def __init__(
+        self, folder: RunFolder, info: ModelInfo, recipe: Recipe, stop: StopRequest, *, said: Callable[[Row], None]
+    ) -> None:
         self.folder = folder
         self.info = info
         self.recipe = recipe
         self.rows: list[Row] = [*folder.rows()]
+        self._stop = stop
         self._said = said
+        self._saved = time.monotonic()
+        self._events: Any = None
 
     @property
     def kept(self) -> Row | None:
@@ -150,17 +172,56 @@ class Saver(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # a run killed between its two files has a line more than the checkpoint knows of
         self.rows = [row for row in self.rows if row["epoch"] <= trainer.current_epoch]
+        if trainer.is_global_zero:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._events = SummaryWriter(self.folder.events, purge_step=trainer.current_epoch + 1)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, Classifier)
+        pl_module.step_ended(batch_idx)
+        if trainer.is_last_batch or (batch_idx + 1) % self.recipe.accumulate:
+            return  # the epoch's end follows; half a step's gradients are in no checkpoint
+        stop, due = self._stop.asked, time.monotonic() - self._saved > _SAVE_EVERY_S
+        if trainer.world_size > 1:  # all or none
+            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
+            due = trainer.strategy.reduce_boolean_decision(due, all=False)
+        if stop or due:
+            self._save(trainer)
+        if stop:
+            raise Stopped
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
         row = {
             "epoch": trainer.current_epoch + 1,
-            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            "learning_rate": schedule.learning_rate(self.recipe, pl_module.position),
             **pl_module.scores(),
             "pictures_per_second": pl_module.pictures / max(pl_module.training_seconds, 1e-9),
             "seconds": pl_module.elapsed(),
         }
         self.rows.append(row)
+        if trainer.is_global_zero:
+            self._write(row, pl_module)
+        self._save(trainer)
+        self._said(row)
+        if self._worse_for() >= (self.recipe.patience or len(self.rows) + 1):
+            trainer.should_stop = True
+        elif self._stop.asked and trainer.current_epoch + 1 < self.recipe.epochs:
+            raise Stopped
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self._events is not None:
+            self._events.close()
+
+    def _worse_for(self) -> int:
+        """How many epochs ago the validation loss was least."""
+        losses = [row["val_loss"] for row in self.rows if "val_loss" in row]
+        return len(losses) - 1 - losses.index(min(losses)) if losses else 0
+
+    def _write(self, row: Row, module: Classifier) -> None:
         if self.kept is row:
             scores = {name: round(row[name], 6) for name in ("val_accuracy", "val_loss", "train_loss") if name in row}
             provenance = {
@@ -170,11 +231,19 @@ class Saver(Callback):
                 "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             }
             info = dataclasses.replace(self.info, provenance=provenance)
-            model_file.write(self.folder.model, ModelFile(info, pl_module.tensors()))
+            model_file.write(self.folder.model, ModelFile(info, module.tensors()))
         self.folder.write_rows(self.rows)
-        with files.writing(self.folder.last) as temporary:
-            trainer.save_checkpoint(temporary)
-        self._said(row)
+        for name in COLUMNS[1:]:
+            if name in row:
+                self._events.add_scalar(name, row[name], global_step=int(row["epoch"]))
+
+    def _save(self, trainer: Trainer) -> None:
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(self.folder.last)  # takes part, writes nothing
+        else:
+            with files.writing(self.folder.last) as temporary:
+                trainer.save_checkpoint(temporary)
+        self._saved = time.monotonic()
 
 
 def versions() -> dict[str, str]:
