@@ -35,7 +35,7 @@ FLOORS: dict[str, int] = {
     ),
     **dict.fromkeys(("engine", "nn"), 2),  # the two never import each other
     **dict.fromkeys(("predictor", "evaluate", "train"), 3),
-    **dict.fromkeys(("cli", "terminal", "demo", "benchmark"), 4),
+    **dict.fromkeys(("cli", "cli_training", "terminal", "demo", "benchmark"), 4),
 }
 # Heavy libraries, and the only places that may import them (a name covers what is below it).
 ONLY_IN: dict[str, tuple[str, ...]] = {
@@ -44,7 +44,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "lightning": ("train",),
     "h5py": ("importers.keras",),
     "tflite": ("importers.tflite",),
-    "typer": ("cli", "terminal"),
+    "typer": ("cli", "cli_training", "terminal"),
     "llvmlite.binding": ("engine.jit",),
     "llvmlite": ("engine.ir", "engine.jit"),  # and these two only where no code is cached
 }

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from mobilenetv2 import terminal
+from mobilenetv2 import cli_training, terminal
 from mobilenetv2.errors import Error, UsageError, unknown_name
 from mobilenetv2.terminal import progress_bar, say, table
 
@@ -256,51 +256,8 @@ def models(as_json: Json = False) -> None:
     print(table(rows, header=header, right=(1, 2, 3, 4, 5)))
 
 
-@app.command()
-def train(
-    dataset: Annotated[
-        Path, typer.Argument(help="A folder with a folder of pictures per class; demo leaves one in demo/pictures.")
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder of the run: model, metrics, checkpoints.")],
-    task: Annotated[str, typer.Option(help="classification")] = "classification",
-    recipe: Annotated[
-        str | None, typer.Option(help="A named set of hyper-parameters; finetune with --init, else basic.")
-    ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change one field of the recipe.")
-    ] = None,
-    init: Annotated[
-        str | None, typer.Option(help="Start from this model file, zoo name or foreign checkpoint.")
-    ] = None,
-    freeze: Annotated[int | None, typer.Option(min=0, help="Keep the stem and this many blocks as they are.")] = None,
-    teacher: Annotated[str | None, typer.Option(help="Learn from this model's answers too.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a CPU, of each machine.")] = 1,
-    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
-    precision: Annotated[str, typer.Option(help="auto, 32-true, bf16-mixed, 16-mixed.")] = "auto",
-    workers: Annotated[int | None, typer.Option(min=0, help="Processes that decode; else as many as help.")] = None,
-    recompute: Annotated[
-        bool, typer.Option("--recompute", help="Less memory, more time: compute wide tensors twice.")
-    ] = False,
-) -> None:
-    """Train on your own pictures; the result is one model file."""
-    from mobilenetv2.importers import load_any
-
-    if task != "classification":
-        raise unknown_name("task", task, ["classification"])
-    fit, recipes = _training()
-    chosen = None
-    changes = [*([f"freeze={freeze + 1}"] if freeze else []), *(settings or [])]
-    if recipe is not None or changes or not resume:
-        chosen = recipes.with_settings(recipes.find(recipe or ("basic" if init is None else "finetune")), changes)
-    start, learned_from = (None if name is None else load_any(name) for name in (init, teacher))
-    run = fit(
-        dataset, out, recipe=chosen, init=start, teacher=learned_from, resume=resume, devices=devices, nodes=nodes,
-        precision=precision, workers=workers, recompute=recompute,
-    )  # fmt: skip
-    print(run.text())
-    if run.stopped:
-        raise typer.Exit(130)
+app.command()(cli_training.check)
+app.command()(cli_training.train)
 
 
 @app.command()
@@ -309,7 +266,7 @@ def demo(
     seconds: Annotated[float, typer.Option(min=5, help="Time for training.")] = 90,
 ) -> None:
     """Train a small network on generated pictures and show it working: about two minutes."""
-    _training()
+    cli_training.training()
     from mobilenetv2.demo import demo as run_demo
 
     run_demo(out, seconds=seconds)
@@ -323,17 +280,6 @@ def main() -> None:
     # spins 252 / 76, none 160 / 154.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     terminal.run(app)
-
-
-def _training() -> tuple[Any, Any]:
-    """`train.fit` and `train.recipes`; `MissingExtraError` where the train extra is not installed."""
-    try:
-        from mobilenetv2.train import fit, recipes
-    except ModuleNotFoundError as error:
-        from mobilenetv2.errors import MissingExtraError
-
-        raise MissingExtraError(str(error.name), extra="train", needed_for="training") from None
-    return fit, recipes
 
 
 def _resize(text: str | None) -> int | Literal["none"] | None:

@@ -65,6 +65,7 @@ def fit(
     teacher: ModelFile | None = None,
     resume: bool = False,
     overwrite: bool = False,
+    strict: bool = False,
     progress: bool = True,
     accelerator: str = "auto",
     devices: int = 1,
@@ -83,7 +84,8 @@ def fit(
 
     `init` gives the weights to start from, its preprocessing and its width; its last layer is kept where its
     classes are the data's, in the same order. Folded batch norm in it stays as it is. `teacher` is a model of the same
-    classes whose answers are learned from too. Pictures are kept decoded in memory up to `cache_bytes`.
+    classes whose answers are learned from too. `strict` refuses
+    data in which `data.check` finds anything. Pictures are kept decoded in memory up to `cache_bytes`.
     `progress` shows notes, a bar and a line per epoch on stderr.
 
     `accelerator` is Lightning's: "auto", "cpu", "gpu", "mps"; so is `precision`, save that "auto" is bfloat16 where a
@@ -114,7 +116,7 @@ def fit(
     if recipe.max_minutes is not None and devices * nodes > 1:
         raise UsageError("max_minutes is for one device: clocks differ, set max_minutes=none")
     with display.reading() as read:
-        data = open_training_data(dataset, seed=recipe.seed, cache_bytes=cache_bytes, progress=read)
+        data = open_training_data(dataset, seed=recipe.seed, strict=strict, cache_bytes=cache_bytes, progress=read)
     with own_random_state(recipe.seed):
         if resume:  # padding, preprocessing and the rest may be those of weights that the run began with
             first, notes = model_file.read(folder.start), []

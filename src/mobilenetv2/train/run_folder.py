@@ -92,6 +92,7 @@ class RunFolder:
             "classes": list(data.names),
             "fingerprint": data.fingerprint,
             "notes": list(data.notes),
+            "held_out": list(data.held_out),
             "versions": versions(),
             "finished": finished,
         }

@@ -1,0 +1,89 @@
+"""The verbs for one's own pictures: check the data, train on it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mobilenetv2.errors import unknown_name
+from mobilenetv2.terminal import progress_bar, say
+
+
+def check(
+    dataset: Annotated[Path, typer.Argument(help="An ImageFolder, or a text file of path,label lines.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
+    draw: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw the faults, and some of the others.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 where anything is found.")] = False,
+) -> None:
+    """Find what is wrong with labelled pictures."""
+    from mobilenetv2.data import check as checking
+
+    with progress_bar("check", "pictures") as advance:
+        found = checking.check(dataset, progress=advance)
+    print(json.dumps(found.to_json(), ensure_ascii=False) if as_json else found.text())
+    if draw is not None:
+        checking.write_gallery(draw, found, checking.open_parts(dataset))
+        say(f"drawn: {draw}")
+    if strict and found.findings:
+        raise typer.Exit(1)
+
+
+def train(
+    dataset: Annotated[
+        Path, typer.Argument(help="A folder with a folder of pictures per class; demo leaves one in demo/pictures.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder of the run: model, metrics, checkpoints.")],
+    task: Annotated[str, typer.Option(help="classification")] = "classification",
+    recipe: Annotated[
+        str | None, typer.Option(help="A named set of hyper-parameters; finetune with --init, else basic.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change one field of the recipe.")
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option(help="Start from this model file, zoo name or foreign checkpoint.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse data in which the check finds anything.")] = False,
+    freeze: Annotated[int | None, typer.Option(min=0, help="Keep the stem and this many blocks as they are.")] = None,
+    teacher: Annotated[str | None, typer.Option(help="Learn from this model's answers too.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a CPU, of each machine.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+    precision: Annotated[str, typer.Option(help="auto, 32-true, bf16-mixed, 16-mixed.")] = "auto",
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes that decode; else as many as help.")] = None,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Less memory, more time: compute wide tensors twice.")
+    ] = False,
+) -> None:
+    """Train on your own pictures; the result is one model file."""
+    from mobilenetv2.importers import load_any
+
+    if task != "classification":
+        raise unknown_name("task", task, ["classification"])
+    fit, recipes = training()
+    chosen = None
+    changes = [*([f"freeze={freeze + 1}"] if freeze else []), *(settings or [])]
+    if recipe is not None or changes or not resume:
+        chosen = recipes.with_settings(recipes.find(recipe or ("basic" if init is None else "finetune")), changes)
+    start, learned_from = (None if name is None else load_any(name) for name in (init, teacher))
+    run = fit(
+        dataset, out, recipe=chosen, init=start, teacher=learned_from, resume=resume, strict=strict,
+        devices=devices, nodes=nodes, precision=precision, workers=workers, recompute=recompute,
+    )  # fmt: skip
+    print(run.text())
+    if run.stopped:
+        raise typer.Exit(130)
+
+
+def training() -> tuple[Any, Any]:
+    """`train.fit` and `train.recipes`; `MissingExtraError` where the train extra is not installed."""
+    try:
+        from mobilenetv2.train import fit, recipes
+    except ModuleNotFoundError as error:
+        from mobilenetv2.errors import MissingExtraError
+
+        raise MissingExtraError(str(error.name), extra="train", needed_for="training") from None
+    return fit, recipes

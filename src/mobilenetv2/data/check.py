@@ -1,0 +1,258 @@
+"""What is wrong with labelled pictures: found by reading every one of them, before anything is learned from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mobilenetv2 import files, image, plots
+from mobilenetv2.data.classification import ClassificationData, Sample, open_classification, splits
+from mobilenetv2.errors import FileError, ImageError
+
+UNEVEN = 10  # times as many pictures in the largest class as in the smallest
+GALLERY = 60  # pictures in a gallery
+
+Progress = Callable[[int, int], None]  # (done, total)
+_SHOWN = 5  # files that a line of text names
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examined:
+    """A picture file: the SHA-256 of its bytes, and its RGB pixels [H, W, 3] or why it cannot be read."""
+
+    sample: Sample
+    digest: str
+    pixels: npt.NDArray[np.uint8] | None
+    problem: str | None
+    shape: tuple[int, int] = (0, 0)  # height, width
+
+    def without_pixels(self) -> Examined:
+        return dataclasses.replace(self, pixels=None)
+
+
+@dataclass(frozen=True, slots=True)
+class DataCheck:
+    """What was found in a data set; `parts` are "train", "val" and "test" as far as it is divided, else "all".
+
+    `counts[part][i]` is how many readable pictures class `names[i]` has. `unreadable` holds files with the reason.
+    Groups of files with the same bytes: `duplicates` within one class and part, `leaks` in one class and several
+    parts, `contradictions` in several classes. `missing` are (part, class) without a readable picture, `strangers`
+    (part, class, pictures) that train does not know, `empty` folders of classes without any picture. `uneven` is
+    (largest class, its pictures, smallest class, its pictures) of train, where that is `UNEVEN` times as many.
+    `skipped` counts other files.
+    """
+
+    names: tuple[str, ...]
+    counts: Mapping[str, tuple[int, ...]]
+    unreadable: tuple[tuple[str, str], ...] = ()
+    duplicates: tuple[tuple[str, ...], ...] = ()
+    leaks: tuple[tuple[str, ...], ...] = ()
+    contradictions: tuple[tuple[str, ...], ...] = ()
+    missing: tuple[tuple[str, str], ...] = ()
+    strangers: tuple[tuple[str, str, int], ...] = ()
+    empty: tuple[str, ...] = ()
+    uneven: tuple[str, int, str, int] | None = None
+    skipped: int = 0
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """Each fault in a sentence; nothing where the data is sound."""
+        found = [f"cannot be read: {reason}" for _, reason in self.unreadable]
+        for groups, what in (
+            (self.leaks, "in several parts, so that what is measured was learned"),
+            (self.contradictions, "in several classes"),
+            (self.duplicates, "twice in its class"),
+        ):
+            found += [f"the same picture {what}: {_some(group)}" for group in groups]
+        found += [f"class {name!r} has no picture in {part}" for part, name in self.missing]
+        found += [f"class {name!r} of {part} is not in train: {n} pictures" for part, name, n in self.strangers]
+        found += [f"folder {name} has no pictures: it is no class" for name in self.empty]
+        if self.uneven is not None:
+            large, most, small, least = self.uneven
+            found.append(f"uneven classes: {most} pictures of {large!r}, {least} of {small!r}")
+        return tuple(found)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values: every field, and "ok"."""
+        return {
+            "task": "classification",
+            "ok": not self.findings,
+            "classes": [
+                {"label": name, **{part: counts[i] for part, counts in self.counts.items()}}
+                for i, name in enumerate(self.names)
+            ],
+            "unreadable": [{"file": file, "error": error} for file, error in self.unreadable],
+            "duplicates": [list(group) for group in self.duplicates],
+            "leaks": [list(group) for group in self.leaks],
+            "contradictions": [list(group) for group in self.contradictions],
+            "missing": [{"part": part, "label": name} for part, name in self.missing],
+            "strangers": [{"part": part, "label": name, "pictures": n} for part, name, n in self.strangers],
+            "empty": list(self.empty),
+            "uneven": None if self.uneven is None else list(self.uneven),
+            "skipped": self.skipped,
+        }
+
+    def text(self) -> str:
+        """The counts per class, and the findings."""
+        width = max(5, *(len(name) for name in self.names))
+        header = "".join(f"{part:>8}" for part in self.counts)
+        lines = [f"{'class':{width}}{header}"]
+        lines += [
+            f"{name:{width}}" + "".join(f"{counts[i]:8,}" for counts in self.counts.values())
+            for i, name in enumerate(self.names)
+        ]
+        lines.append(f"{'all':{width}}" + "".join(f"{sum(counts):8,}" for counts in self.counts.values()))
+        if self.skipped:
+            lines += ["", f"{self.skipped} files skipped: hidden, no pictures, or in no class's folder"]
+        found = self.findings
+        return "\n".join([*lines, "", *found, f"{len(found)} findings" if found else "nothing wrong was found"])
+
+
+def check(dataset: str | os.PathLike[str], *, progress: Progress | None = None) -> DataCheck:
+    """Read every picture of a data set as `open_classification` knows it, all of its parts, and say what is wrong.
+
+    `progress(done, total)` is called after each picture. Raises `DatasetError` where there is nothing to read.
+    """
+    parts = open_parts(dataset)
+    samples = [(part, sample) for part, data in parts.items() for sample in data.samples]
+    found: dict[str, list[Examined]] = {part: [] for part in parts}
+    examined = examine(sample for _, sample in samples)
+    for done, ((part, _), one) in enumerate(zip(samples, examined, strict=True), start=1):
+        found[part].append(one.without_pixels())
+        if progress is not None:
+            progress(done, len(samples))
+    return judge(dataset, parts, found)
+
+
+def open_parts(dataset: str | os.PathLike[str]) -> dict[str, ClassificationData]:
+    """The parts of a data set by name, train first; {"all": ...} where it is not divided."""
+    return {part: open_classification(dataset, split=part) for part in splits(dataset)} or {
+        "all": open_classification(dataset)
+    }
+
+
+def examine(samples: Iterable[Sample], *, chunk: int = 64) -> Iterator[Examined]:
+    """Every picture read, in order. Chunks bound what waits in memory."""
+    waiting = list(samples)
+    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
+        for start in range(0, len(waiting), chunk):
+            yield from pool.map(_examine, waiting[start : start + chunk])
+
+
+def judge(
+    dataset: str | os.PathLike[str], parts: Mapping[str, ClassificationData], found: Mapping[str, Sequence[Examined]]
+) -> DataCheck:
+    """What the examined pictures of each part tell."""
+    names = next(iter(parts.values())).names
+    counts = {part: _count(ones, len(names)) for part, ones in found.items()}
+    first = next(iter(counts))  # train, or all
+    groups: dict[str, list[tuple[str, Sample]]] = defaultdict(list)
+    for part, ones in found.items():
+        for one in ones:
+            if one.problem is None:
+                groups[one.digest].append((part, one.sample))
+    several = [group for group in groups.values() if len(group) > 1]
+    by_kind: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    for group in several:
+        by_kind[_kind(group)].append(tuple(str(sample.path) for _, sample in group))
+    present = [(count, name) for name, count in zip(names, counts[first], strict=True) if count]
+    most, least = (max(present), min(present)) if present else ((0, ""), (0, ""))
+    return DataCheck(
+        names=names,
+        counts=counts,
+        unreadable=tuple(
+            (str(one.sample.path), one.problem) for ones in found.values() for one in ones if one.problem is not None
+        ),
+        duplicates=tuple(by_kind["duplicate"]),
+        leaks=tuple(by_kind["leak"]),
+        contradictions=tuple(by_kind["contradiction"]),
+        missing=tuple((part, name) for part in counts for name, n in zip(names, counts[part], strict=True) if not n),
+        strangers=tuple((part, name, n) for part, data in parts.items() for name, n in data.unmatched),
+        empty=tuple(_empty(Path(dataset), parts)),
+        uneven=(most[1], most[0], least[1], least[0]) if most[0] >= UNEVEN * max(least[0], 1) else None,
+        skipped=sum(data.skipped for data in parts.values()),
+    )
+
+
+def write_gallery(path: str | os.PathLike[str], found: DataCheck, parts: Mapping[str, ClassificationData]) -> None:
+    """A PNG for people: every fault that can be seen (red), else some pictures of each class. Raises `FileError`."""
+    labels = {str(sample.path): data.names[sample.label] for data in parts.values() for sample in data.samples}
+    part_of = {str(sample.path): part for part, data in parts.items() for sample in data.samples}
+    tiles: list[plots.Tile] = []
+    for file, reason in found.unreadable[:GALLERY]:
+        grey = np.full((96, 96, 3), 200, np.uint8)
+        tiles.append(plots.Tile(plots.thumbnail(grey), (Path(file).name, reason.removeprefix(f"{file} ")), right=False))
+    for groups, what in (
+        (found.leaks, "in several parts"),
+        (found.contradictions, "in several classes"),
+        (found.duplicates, "twice"),
+    ):
+        for group in groups:
+            for file in group:
+                lines = (f"{what}: {part_of[file]}/{labels[file]}", Path(file).name)
+                tiles.append(plots.Tile(plots.thumbnail(image.read(file)), lines, right=False))
+    bad = {file for file, _ in found.unreadable}
+    sound = _spread([file for file in labels if file not in bad], max(GALLERY - len(tiles), 0))
+    tiles += [plots.Tile(plots.thumbnail(image.read(file)), (labels[file], Path(file).name)) for file in sound]
+    plots.write_png(path, plots.contact_sheet(tiles[: 2 * GALLERY]))
+
+
+def _examine(sample: Sample) -> Examined:
+    digest, pixels, problem = "", None, None
+    try:
+        digest = hashlib.sha256(files.read_bytes(sample.path)).hexdigest()
+        pixels = image.read(sample.path)
+    except (ImageError, FileError) as error:
+        problem = str(error)
+    shape = (0, 0) if pixels is None else (pixels.shape[0], pixels.shape[1])
+    return Examined(sample, digest, pixels, problem, shape)
+
+
+def _count(ones: Iterable[Examined], classes: int) -> tuple[int, ...]:
+    counted = Counter(one.sample.label for one in ones if one.problem is None)
+    return tuple(counted[label] for label in range(classes))
+
+
+def _kind(group: Sequence[tuple[str, Sample]]) -> str:
+    if len({sample.label for _, sample in group}) > 1:
+        return "contradiction"
+    return "leak" if len({part for part, _ in group}) > 1 else "duplicate"
+
+
+def _empty(dataset: Path, parts: Mapping[str, ClassificationData]) -> Iterator[str]:
+    """Folders beside those of the classes that hold no picture."""
+    roots = {
+        sample.path.parents[len(sample.path.relative_to(dataset).parts) - (1 if part == "all" else 2)]
+        for part, data in parts.items()
+        for sample in data.samples[:1]
+        if dataset.is_dir()
+    }
+    for root in sorted(roots):
+        used = {sample.path.relative_to(root).parts[0] for data in parts.values() for sample in data.samples
+                if sample.path.is_relative_to(root)}  # fmt: skip
+        strange = {name for data in parts.values() for name, _ in data.unmatched}
+        for folder in sorted(root.iterdir()):
+            if folder.is_dir() and not folder.name.startswith(".") and folder.name not in used | strange:
+                yield str(folder)
+
+
+def _spread(items: Sequence[str], most: int) -> list[str]:
+    if not items or not most:
+        return []
+    places = np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int))
+    return [items[int(i)] for i in places]
+
+
+def _some(group: Sequence[str]) -> str:
+    more = f" and {len(group) - _SHOWN} more" if len(group) > _SHOWN else ""
+    return ", ".join(group[:_SHOWN]) + more
