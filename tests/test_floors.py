@@ -30,6 +30,7 @@ FLOORS: dict[str, int] = {
             "zoo",
             "importers",
             "plots",
+            "charts",
         ),
         1,
     ),

@@ -1,18 +1,15 @@
-"""Drawings keep what they show: every size of photo, long labels, two to a thousand classes."""
+"""Drawings keep what they show: every size of photo, long labels."""
 
 from __future__ import annotations
-
-import sys
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFont
+from PIL import ImageFont
 
 from mobilenetv2 import plots
-from mobilenetv2.errors import FileError, UsageError
-from mobilenetv2.metrics import ConfusionMatrix
+from mobilenetv2.errors import UsageError
 from mobilenetv2.plots import BAR, RIGHT, WRONG, Tile
 
 ROWS = [("tabby", 0.75, "75.0 %"), ("Egyptian cat", 0.25, "25.0 %")]
@@ -24,13 +21,6 @@ def grey(height: int, width: int) -> np.ndarray:
 
 def pixels_of(drawn: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
     return (drawn == np.array(colour, dtype=np.uint8)).all(axis=-1)
-
-
-def confusion(classes: int, pairs: dict[tuple[int, int], int]) -> np.ndarray:
-    matrix = ConfusionMatrix(classes)
-    for (true, answer), count in pairs.items():
-        matrix.add([answer] * count, [true] * count)
-    return matrix.compute()
 
 
 @pytest.mark.parametrize(
@@ -102,55 +92,3 @@ def test_a_contact_sheet_has_as_many_rows_as_it_needs(tiles, columns, rows):
 def test_a_contact_sheet_of_nothing_is_refused():
     with pytest.raises(UsageError, match="needs pictures"):
         plots.contact_sheet([])
-
-
-@pytest.mark.parametrize("classes", [1, 2, 30, 31, 1000])
-def test_a_confusion_matrix_of_any_size_becomes_a_png(tmp_path, classes):
-    counts = confusion(classes, {(i, (i + i % 2) % classes): 2 for i in range(classes)})
-    path = tmp_path / "deep" / "confusion.png"
-    plots.write_confusion(path, counts, [f"a rather long name of class {i}" for i in range(classes)])
-    with Image.open(path) as drawn:
-        assert drawn.format == "PNG"
-        assert 300 < drawn.width < 3000
-        assert len(drawn.convert("RGB").getcolors(1 << 24) or []) > 50
-    assert [file.name for file in path.parent.iterdir()] == ["confusion.png"]
-
-
-def test_only_classes_with_pictures_are_named(tmp_path):
-    few, many = tmp_path / "few.png", tmp_path / "many.png"
-    plots.write_confusion(few, confusion(3, {(i, i): 1 for i in range(3)}), ["name"] * 3)
-    plots.write_confusion(many, confusion(1000, {(i, i): 1 for i in range(3)}), ["name"] * 1000)
-    assert few.read_bytes() == many.read_bytes()
-
-
-def test_answers_outside_the_shown_classes_and_missing_answers_have_their_columns(tmp_path):
-    path = tmp_path / "c.png"
-    widths = []
-    for extra in ({}, {(0, 7): 1}, {(0, -1): 1}, {(0, 7): 1, (0, -1): 1}):
-        plots.write_confusion(path, confusion(9, {(0, 0): 3, (1, 1): 3, **extra}), ["name"] * 9)
-        widths.append(path.read_bytes())
-    assert len(set(widths)) == 4
-
-
-def test_labels_with_mathematics_and_letters_that_the_font_lacks_do_not_stop_the_drawing(tmp_path):
-    names = ["$x^2$ and $", "猫", "line\nbreak", r"\frac{", "_ ^ {}"]
-    plots.write_confusion(tmp_path / "c.png", confusion(5, {(i, 0): 1 for i in range(5)}), names)
-    assert plots.photo_with_bars(grey(50, 50), [(name, 0.2, "20 %") for name in names]).any()
-
-
-def test_a_matrix_without_pictures_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="at least one picture"):
-        plots.write_confusion(tmp_path / "c.png", ConfusionMatrix(3).compute(), ["a", "b", "c"])
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_matrix_that_cannot_be_written_is_one_clear_error(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(FileError, match="cannot write"):
-        plots.write_confusion(tmp_path / "file" / "c.png", confusion(2, {(0, 0): 1}), ["a", "b"])
-
-
-def test_plots_leave_matplotlibs_global_state_alone(tmp_path):
-    plots.write_confusion(tmp_path / "c.png", confusion(2, {(0, 0): 1}), ["a", "b"])
-    pyplot = sys.modules.get("matplotlib.pyplot")
-    assert pyplot is None or not pyplot.get_fignums()

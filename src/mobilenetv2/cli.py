@@ -177,15 +177,15 @@ def info(
 
     found = load_model(model).info
     if plan:
+        from mobilenetv2 import charts, files
         from mobilenetv2.engine import describe
-        from mobilenetv2.plots import write_memory
 
         limit = terminal.parse_bytes(budget, "--budget") if budget else None
         inputs = (size, size) if size else found.preprocessing.size
         planned = describe.describe(found.spec, inputs, threads=threads, budget=limit)
         print(_dumps(planned) if as_json else describe.text(planned))
         if draw is not None:
-            write_memory(draw, planned)
+            files.write_bytes(draw, charts.memory(planned))
             say(f"drawn: {draw}")
         return
     if size is not None or budget is not None or draw is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mobilenetv2 import image, plots
+from mobilenetv2 import charts, files, image, plots
 from mobilenetv2.complexity import complexity
 from mobilenetv2.data.classification import ClassificationData, open_classification
 from mobilenetv2.data.shapes import write_image_folder
@@ -70,7 +70,7 @@ def demo(folder: Path, *, seconds: float = 90, pictures: int = 7000, seed: int =
     with progress_bar("evaluate", "pictures") as advance:
         evaluation = evaluate(predictor, held_out, progress=advance, batch=50)
     confusion, sheet = folder / "confusion.png", folder / "contact_sheet.png"
-    plots.write_confusion(confusion, evaluation.confusion, evaluation.names)
+    files.write_bytes(confusion, charts.confusion(evaluation.confusion, evaluation.names))
     _write_contact_sheet(sheet, predictor, held_out)
 
     print(_report(run, evaluation, predictor, time.monotonic() - began))

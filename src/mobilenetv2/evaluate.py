@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobilenetv2 import files, image, metrics, plots
+from mobilenetv2 import charts, files, image, metrics, plots
 from mobilenetv2.data.classification import ClassificationData, Sample
 from mobilenetv2.errors import DatasetError, Error, UsageError
 from mobilenetv2.metrics import ConfusionMatrix, PerClass, TopK
@@ -219,7 +219,7 @@ def write_report(evaluation: Evaluation, folder: str | os.PathLike[str]) -> Path
         ],
     }
     files.write_text(folder / "report.json", json.dumps(report, ensure_ascii=False, indent=1) + "\n")
-    plots.write_confusion(folder / "confusion.png", evaluation.confusion, evaluation.names)
+    files.write_bytes(folder / "confusion.png", charts.confusion(evaluation.confusion, evaluation.names))
     return folder
 
 

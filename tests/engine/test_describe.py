@@ -10,14 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mobilenetv2 import complexity
+from mobilenetv2 import charts, complexity
 from mobilenetv2.engine import Engine
 from mobilenetv2.engine import cpu as cpus
 from mobilenetv2.engine.describe import describe, text
 from mobilenetv2.engine.plan import fitted
 from mobilenetv2.errors import UsageError
 from mobilenetv2.model_file import ModelFile
-from mobilenetv2.plots import write_memory
 from mobilenetv2.spec import Spec
 
 
@@ -56,7 +55,7 @@ def test_moved_bytes_are_those_of_the_maps_that_steps_and_layers_read_and_write(
 
 def test_the_drawing_has_a_rectangle_for_every_buffer(tmp_path: Path) -> None:
     found = describe(Spec(), (224, 224), threads=2)
-    write_memory(tmp_path / "memory.png", found)
+    (tmp_path / "memory.png").write_bytes(charts.memory(found))
     with Image.open(tmp_path / "memory.png") as picture:
         assert picture.width > 800
         colours = np.asarray(picture.convert("RGB")).reshape(-1, 3)
