@@ -54,7 +54,13 @@ def test_two_processes_train_as_one(launcher: str, pictures: Path, tmp_path: Pat
     script.write_text(RUN)
     start = [sys.executable]
     if launcher == "torchrun":
-        start += ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0"]
+        start += [
+            "-m",
+            "torch.distributed.run",
+            "--nproc-per-node=2",
+            "--rdzv-backend=c10d",
+            "--rdzv-endpoint=localhost:0",
+        ]
     command = [*start, str(script), str(pictures), str(tmp_path / "two"), recipe, "2"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert ended.returncode == 0, ended.stderr

@@ -23,12 +23,18 @@ def recomputing(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def _again(module: nn.Module) -> Iterator[None]:
-    """The second time, batch norm's running statistics stay as they are: they have seen this batch."""
+    """The second time, batch norm's running statistics stay as they are: they have seen this batch.
+
+    With a momentum of 0, not without statistics: checkpoint wants the same tensors to be saved both times.
+    """
     norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d) and part.training]
+    momenta = [norm.momentum for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked.sub_(1)

@@ -77,6 +77,8 @@ class Classifier(LightningModule):
         self.average = (
             AveragedModel(network, multi_avg_fn=_average(recipe.ema), use_buffers=True) if recipe.ema else None
         )
+        if self.average is not None:  # several devices would wait for its gradients
+            self.average.requires_grad_(False)
         # mixup's and cutmix's classes come from the network; with neither, labels stay numbers
         mixed = [kind(alpha=alpha, num_classes=network.spec.head.outputs)
                  for kind, alpha in ((v2.MixUp, recipe.mixup), (v2.CutMix, recipe.cutmix)) if alpha]  # fmt: skip
