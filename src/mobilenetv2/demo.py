@@ -65,7 +65,7 @@ def demo(folder: Path, *, seconds: float = 90, pictures: int = 7000, seed: int =
         raise TrainingError(f"the demo was stopped; the model so far is {run.model}")
 
     say(f"3. evaluating {run.model}")
-    predictor = load(run.model, backend="torch")
+    predictor = load(run.model)
     held_out = open_classification(folder / "pictures", classes=predictor.info, split="val")
     with progress_bar("evaluate", "pictures") as advance:
         evaluation = evaluate(predictor, held_out, progress=advance, batch=50)
