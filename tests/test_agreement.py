@@ -17,15 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mobilenetv2 import image, plots
-from mobilenetv2.agreement import (
-    Agreement,
-    class_order,
-    cohen_kappa,
-    compare,
-    evaluate_both,
-    mcnemar,
-    write_report,
-)
+from mobilenetv2.agreement import Agreement, class_order, cohen_kappa, compare, evaluate_both, mcnemar, write_report
 from mobilenetv2.data.classification import ClassificationData, Sample, open_classification
 from mobilenetv2.errors import DatasetError, UsageError
 from mobilenetv2.evaluate import evaluate
