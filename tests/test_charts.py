@@ -11,7 +11,7 @@ from PIL import Image
 
 from mobilenetv2 import charts
 from mobilenetv2.errors import UsageError
-from mobilenetv2.metrics import ConfusionMatrix
+from mobilenetv2.metrics import Calibration, ConfusionMatrix, Reliability
 
 
 def confusion(classes: int, pairs: dict[tuple[int, int], int]) -> np.ndarray:
@@ -53,6 +53,36 @@ def test_labels_with_mathematics_and_letters_that_the_font_lacks_do_not_stop_the
 def test_a_matrix_without_pictures_is_refused() -> None:
     with pytest.raises(UsageError, match="at least one picture"):
         charts.confusion(ConfusionMatrix(3).compute(), ["a", "b", "c"])
+
+
+def calibrated(*answers: tuple[float, bool]) -> Reliability:
+    calibration = Calibration()
+    for confidence, right in answers:
+        calibration.add([confidence], [right])
+    return calibration.compute()
+
+
+def test_a_reliability_diagram_shows_the_gap_and_how_sure_the_answers_are() -> None:
+    drawn = {
+        charts.reliability(calibrated(*answers))
+        for answers in (
+            [(0.9, True)],  # could be surer
+            [(0.9, False)],  # too sure
+            [(0.9, True), (0.9, False)],
+            [(0.9, True), (0.1, True)],
+            [(0.0, False), (1.0, True)],
+        )
+    }
+    assert len(drawn) == 5
+    for chart in drawn:
+        with Image.open(io.BytesIO(chart)) as picture:
+            assert picture.format == "PNG"
+            assert picture.height > 600
+
+
+def test_a_reliability_diagram_of_nothing_is_refused() -> None:
+    with pytest.raises(UsageError, match="at least one picture"):
+        charts.reliability(calibrated())
 
 
 def test_charts_leave_matplotlibs_global_state_alone() -> None:

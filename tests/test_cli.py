@@ -1,5 +1,6 @@
 """The command line: what it prints where, its exit codes, and one clear line for each thing that is wrong."""
 
+import dataclasses
 import json
 import os
 import re
@@ -152,8 +153,37 @@ def test_evaluate_counts_and_reports(run: Run, model: Path, photo: Path, tmp_pat
     assert result.code == 0
     [found] = result.objects
     assert (found["task"], found["n"], found["top1"], found["top5"]) == ("classification", 2, 0.5, 1.0)
-    assert {p.name for p in (tmp_path / "r").iterdir()} == {"report.json", "confusion.png"}
+    assert {"report.json", "classes.csv"} < {p.name for p in (tmp_path / "r").iterdir()}
+    assert not {"beside", "agreement", "model"} & set(found)
     assert any(p.name.startswith("001_") for p in (tmp_path / "w").iterdir())
+
+
+def test_evaluate_beside_another_model_compares_the_answers_by_name(
+    run: Run, model: Path, photo: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.safetensors"  # the same weights, so that what was "cat" is "owl", and so on
+    loaded, renamed = model_file.read(model), {"cat": "owl", "dog": "cat", "owl": "dog"}
+    info = dataclasses.replace(loaded.info, labels=tuple(renamed.values()))
+    model_file.write(other, ModelFile(info, loaded.tensors))
+    listing = tmp_path / "list.csv"
+    answer = run("predict", model, photo, "--json").objects[0]["predictions"][0]
+    listing.write_text(f"{photo.name},{answer['label']}\n")
+
+    [alone] = run("evaluate", model, listing, "--json", "--beside", model).objects
+    assert (alone["agreement"]["same_answer_share"], alone["agreement"]["both_right"]) == (1, 1)
+
+    result = run("evaluate", model, listing, "--json", "--beside", other, "--report", tmp_path / "r")
+    assert result.code == 0
+    [found] = result.objects
+    assert (found["model"], found["top1"]) == (str(model), 1)
+    assert (found["beside"]["model"], found["beside"]["top1"]) == (str(other), 0)
+    assert (found["agreement"]["same_answer"], found["agreement"]["only_first_right"]) == (0, 1)
+    [difference] = found["agreement"]["differences"]
+    assert difference["first"]["label"] == difference["true"]["label"] == answer["label"]
+    assert difference["second"]["label"] == renamed[answer["label"]]
+    names = {p.name for p in (tmp_path / "r").iterdir()}
+    assert {"report.json", "agreement.json", "disagreements.png"} < names
+    assert f"second: {other}" in run("evaluate", model, listing, "--beside", other).out
 
 
 def test_evaluate_names_the_unreadable_and_fails(run: Run, model: Path, photo: Path, tmp_path: Path) -> None:
@@ -235,7 +265,13 @@ def png_header(width: int, height: int) -> bytes:
 
 
 def test_every_bad_input_is_one_line_and_its_exit_code(
-    run: Run, model: Path, photo: Path, tmp_path: Path, grace_hopper: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run,
+    model: Path,
+    photo: Path,
+    tmp_path: Path,
+    grace_hopper: Path,
+    random_model: RandomModel,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MOBILENETV2_HOME", str(tmp_path / "home"))
@@ -251,6 +287,10 @@ def test_every_bad_input_is_one_line_and_its_exit_code(
         Path(name).write_bytes(content)
     torch.save(Bomb(), "code.pth")
     Path("nothing").mkdir()
+    model_file.write("ten.safetensors", random_model(width_mult=0.35, outputs=10, size=64))
+    elk = random_model(width_mult=0.35, outputs=3, labels=("cat", "dog", "elk"), size=64)
+    model_file.write("elk.safetensors", elk)
+    Path("photo.csv").write_text(f"{photo.name},cat\n")
     before = sorted(p.name for p in tmp_path.rglob("*"))
     cases: list[tuple[int, str, tuple[object, ...]]] = [
         (1, "truncated.jpg", ("predict", model, "truncated.jpg")),
@@ -276,6 +316,9 @@ def test_every_bad_input_is_one_line_and_its_exit_code(
         (1, "nothing", ("evaluate", model, "nothing")),
         (1, "nowhere.jpg", ("evaluate", model, "list.csv")),
         (1, "absent", ("evaluate", model, "absent")),
+        (1, "absent.safetensors does not exist", ("evaluate", model, "photo.csv", "--beside", "absent.safetensors")),
+        (2, "3 classes and ten.safetensors has 10", ("evaluate", model, "photo.csv", "--beside", "ten.safetensors")),
+        (2, "its class 'elk' is none of", ("evaluate", model, "photo.csv", "--beside", "elk.safetensors")),
         (1, "nothing", ("train", "nothing", "-o", "run")),
         (2, "did you mean 'basic'", ("train", "nothing", "-o", "run", "--recipe", "bsic")),
         (2, "did you mean 'batch_size'", ("train", "nothing", "-o", "run", "--set", "batch_sise=3")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from pathlib import Path
@@ -71,7 +72,9 @@ def result(tmp_path: Path) -> Evaluation:
 
 def test_scores_are_those_counted_by_hand(result):
     assert (result.n, result.top1, result.top5) == (6, 3 / 6, 5 / 6)
-    assert result.mean_class_accuracy == pytest.approx((1 / 2 + 1 + 1 / 3) / 3)
+    assert result.macro.precision == pytest.approx((1 / 2 + 1 / 2 + 1) / 3)
+    assert result.macro.recall == pytest.approx((1 / 2 + 1 + 1 / 3) / 3)
+    assert result.macro.f1 == pytest.approx((1 / 2 + 2 / 3 + 1 / 2) / 3)
     assert (result.backend, result.split) == ("table", "val")
     assert result.seconds > 0
 
@@ -87,6 +90,25 @@ def test_the_confusion_matrix_is_the_one_counted_by_hand(result):
 def test_mistakes_are_kept_in_order_with_what_was_answered(result):
     found = [(m.sample.path.name, m.sample.label, m.answer.predictions[0].label) for m in result.mistakes]
     assert found == [("1.png", 0, "bee"), ("4.png", 2, "ant"), ("5.png", 2, "gnu")]
+
+
+def test_the_confidence_is_the_score_of_the_first_answer_as_results_give_it(tmp_path):
+    data = pictures(tmp_path, [0, 1], ("no", "yes"))
+    # background takes 1 / 2 of the first picture, and is not shared out: no 3 / 8, yes 1 / 8
+    logits = np.log([[4, 3, 1], [1, 2, 7]])
+    found = evaluate(Predictor(Table(logits, ("no", "yes"), "first")), data)
+    assert found.answers.tolist() == [0, 1]
+    assert found.confidences == pytest.approx([3 / 8, 7 / 10])
+    assert found.samples == data.samples
+    assert found.calibration.ece == pytest.approx((5 / 8 + 3 / 10) / 2)
+    assert found.calibration.mce == pytest.approx(5 / 8)
+    rows = found.to_json()["calibration"]
+    assert len(rows) == 15
+    assert [row["pictures"] for row in rows] == [0] * 5 + [1] + [0] * 4 + [1] + [0] * 4
+    assert rows[5] == {"from": 0.333333, "to": 0.4, "pictures": 1, "confidence": 0.375, "accuracy": 1.0}
+    assert rows[0] == {"from": 0.0, "to": 0.066667, "pictures": 0, "confidence": None, "accuracy": None}
+    assert (found.to_json()["ece"], found.to_json()["mce"]) == (0.4625, 0.625)
+    assert "calibration: ECE 46.25 %, MCE 62.50 % (15 bins), mean confidence 53.75 %" in found.text()
 
 
 @pytest.mark.parametrize("batch", [1, 2, 4, 100])
@@ -163,18 +185,20 @@ def test_json_has_the_documented_keys_first_and_no_nan(result):
     assert (found["task"], found["n"], found["top1"], found["top5"]) == ("classification", 6, 0.5, 0.833333)
     low, high = found["top1_interval95"]
     assert low < 0.5 < high
+    assert (found["macro_precision"], found["macro_recall"], found["macro_f1"]) == (0.666667, 0.611111, 0.555556)
     rows = {row["label"]: row for row in found["classes"]}
     assert list(rows) == ["ant", "bee", "cat", "gnu"]  # the others neither have pictures nor were answered
     assert rows["cat"] == {
-        "index": 2, "label": "cat", "pictures": 3, "answered": 1, "accuracy": 0.333333, "precision": 1.0, "f1": 0.5,
+        "index": 2, "label": "cat", "pictures": 3, "answered": 1, "precision": 1.0, "recall": 0.333333, "f1": 0.5,
     }  # fmt: skip
-    assert (rows["gnu"]["pictures"], rows["gnu"]["accuracy"], rows["gnu"]["precision"]) == (0, None, 0.0)
+    assert (rows["gnu"]["pictures"], rows["gnu"]["recall"], rows["gnu"]["precision"]) == (0, None, 0.0)
 
 
 def test_text_shows_scores_the_weakest_classes_first_and_what_was_confused(result):
     text = str(result)
     assert "top-1  50.00 %" in text
     assert "top-5  83.33 %" in text
+    assert "precision 66.67 %, recall 61.11 %, F1 55.56 %" in text
     assert "6 pictures of 3 classes, backend table" in text
     assert text.index("\n  cat ") < text.index("\n  ant ") < text.index("\n  bee ")
     assert "1  ant -> bee" in text
@@ -190,14 +214,21 @@ def test_a_perfect_model_has_nothing_confused(tmp_path):
 
 def test_the_report_is_json_with_every_pair_and_mistake_and_a_picture(result, tmp_path):
     folder = write_report(result, tmp_path / "new" / "report")
-    assert sorted(file.name for file in folder.iterdir()) == ["confusion.png", "report.json"]
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "classes.csv", "confusion.png", "reliability.png", "report.json",
+    ]  # fmt: skip
     report = json.loads((folder / "report.json").read_text())
     assert {key: report[key] for key in result.to_json()} == result.to_json()
     assert report["confusion"] == [[0, 0, 1], [0, 1, 1], [1, 1, 1], [2, 0, 1], [2, 2, 1], [2, 6, 1]]
     assert [mistake["true"]["label"] for mistake in report["mistakes"]] == ["ant", "cat", "cat"]
     assert report["mistakes"][0]["predictions"][0]["label"] == "bee"
-    with Image.open(folder / "confusion.png") as drawn:
-        assert drawn.format == "PNG"
+    for name in ("confusion.png", "reliability.png"):
+        with Image.open(folder / name) as drawn:
+            assert drawn.format == "PNG"
+    with open(folder / "classes.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert rows == [{key: "" if v is None else str(v) for key, v in row.items()} for row in result.class_rows()]
+    assert (rows[2]["label"], rows[2]["recall"], rows[3]["recall"]) == ("cat", "0.333333", "")
 
 
 def test_mistakes_are_drawn_surest_first_up_to_a_limit(tmp_path):

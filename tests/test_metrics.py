@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mobilenetv2.errors import UsageError
-from mobilenetv2.metrics import NO_ANSWER, ConfusionMatrix, TopK, confused_pairs, interval, per_class, top_k
+from mobilenetv2.metrics import NO_ANSWER, ConfusionMatrix, TopK, confused_pairs, interval, macro, per_class, top_k
 
 # Three classes, ten pictures, counted by hand:       answered 0  1  2
 BY_HAND_TRUE = [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]  # true 0 (4)    3  1  0
@@ -165,6 +165,20 @@ def test_per_class_figures_counted_by_hand():
     assert found.recall == pytest.approx([3 / 4, 2 / 3, 1 / 3])
     assert found.precision == pytest.approx([3 / 5, 1 / 2, 1])
     assert found.f1 == pytest.approx([2 / 3, 4 / 7, 1 / 2])
+
+
+def test_a_class_that_is_never_answered_has_precision_0_in_the_average_and_one_without_pictures_is_left_out():
+    matrix = ConfusionMatrix(4)
+    matrix.add([0, 0, 2, 3], [0, 1, 2, 2])  # class 1 is never answered, class 3 has no picture
+    found = macro(per_class(matrix.compute()))
+    assert found.precision == pytest.approx((1 / 2 + 0 + 1) / 3)
+    assert found.recall == pytest.approx((1 + 0 + 1 / 2) / 3)
+    assert found.f1 == pytest.approx((2 / 3 + 0 + 2 / 3) / 3)
+
+
+def test_the_average_over_no_class_is_nan():
+    found = macro(per_class(ConfusionMatrix(3).compute()))
+    assert all(map(math.isnan, (found.precision, found.recall, found.f1)))
 
 
 def test_pictures_without_an_answer_lower_recall_and_nothing_else():

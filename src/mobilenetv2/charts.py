@@ -1,4 +1,4 @@
-"""Charts made of numbers, as PNG bytes: confusion matrices, the engine's memory.
+"""Charts made of numbers, as PNG bytes: confusion matrices, reliability diagrams, the engine's memory.
 
 Text is matplotlib's own font, which knows Latin, Greek and Cyrillic letters; others come out as boxes. Every chart
 is a figure of its own: matplotlib's global state is not touched.
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobilenetv2.errors import UsageError
-from mobilenetv2.metrics import confused_pairs
+from mobilenetv2.metrics import Reliability, confused_pairs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,6 +64,44 @@ def confusion(counts: npt.NDArray[np.int64], labels: Sequence[str]) -> bytes:
         _named_matrix(figure, counts, shown, names)
     else:
         _map_and_pairs(figure, counts, shown, labels)
+    return png(figure)
+
+
+def reliability(found: Reliability) -> bytes:
+    """A PNG of a reliability diagram (`Calibration.compute()`), its calibration error in the title.
+
+    Above, each bin's accuracy over its confidences, and the gap to the bin's mean confidence: orange above the accuracy
+    where the model is too sure, pale within it where the model could be surer. Below, the share of the pictures in
+    each bin. Raises `UsageError` where no picture was counted.
+    """
+    n = int(found.pictures.sum())
+    if not n:
+        raise UsageError("a reliability diagram needs at least one picture, got none")
+    figure = new_figure(figsize=(6.4, 7.4))
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(2.6, 1))
+    bins = len(found.pictures)
+    middles = (np.arange(bins) + 0.5) / bins
+    accuracy, confidence = np.nan_to_num(found.accuracy), np.nan_to_num(found.confidence)
+    lower, gap = np.minimum(accuracy, confidence), confidence - accuracy
+    bar: dict[str, Any] = {"width": 1 / bins, "edgecolor": "white", "lw": 0.8}
+    above.bar(middles, lower, color="#4a90c2", **bar)
+    above.bar(middles, gap.clip(min=0), bottom=lower, color="#ffa94d", hatch="///", label="too sure", **bar)
+    above.bar(middles, -gap.clip(max=0), bottom=lower, color="#a5d0f0", hatch="///", label="could be surer", **bar)
+    above.plot((0, 1), (0, 1), color="#495057", ls="--", lw=1, label="as right as sure")
+    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
+    above.set_title(f"ECE {100 * found.ece:.2f} %, MCE {100 * found.mce:.2f} %, {n:,} pictures", fontsize=11)
+    above.legend(loc="best", framealpha=0.9, edgecolor="none")
+
+    below.bar(middles, 100 * found.pictures / n, color="#adb5bd", **bar)
+    for value, colour, name in (
+        (found.mean_accuracy, "#4a90c2", "accuracy"),
+        (found.mean_confidence, "#ffa94d", "mean confidence"),
+    ):
+        below.axvline(value, color=colour, lw=1.5, label=f"{name} {100 * value:.1f} %")
+    below.set(xlabel="confidence of the first answer", ylabel="% of the pictures")
+    below.legend(loc="best", framealpha=0.9, edgecolor="none")
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
     return png(figure)
 
 

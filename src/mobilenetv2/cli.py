@@ -103,8 +103,11 @@ def evaluate(
     model: Model,
     dataset: Annotated[Path, typer.Argument(help="An ImageFolder, or a text file of path,label lines.")],
     as_json: Json = False,
+    beside: Annotated[
+        str | None, typer.Option(metavar="OTHER", help="Compare with this model, a file or a name, on each picture.")
+    ] = None,
     report: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write report.json and confusion.png here.")
+        Path | None, typer.Option(metavar="DIR", help="Write scores, a table of the classes and charts here.")
     ] = None,
     save_mistakes: Annotated[Path | None, typer.Option(metavar="DIR", help="Draw wrong answers here.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures at a time through the network.")] = 8,
@@ -114,24 +117,35 @@ def evaluate(
     crop: Crop = None,
 ) -> None:
     """Measure a model on labelled pictures."""
+    from mobilenetv2 import agreement
     from mobilenetv2 import evaluate as evaluation
     from mobilenetv2.data.classification import open_classification
     from mobilenetv2.predictor import load
 
-    predictor = load(model, backend=backend, threads=threads, resize=_resize(resize), crop=crop)
+    ways = {"backend": backend, "threads": threads, "resize": _resize(resize), "crop": crop}
+    predictor = load(model, **ways)
+    other = None if beside is None else load(beside, **ways)
     data = open_classification(dataset, classes=predictor.info)
     for note in data.notes:
         say(f"note: {note}")
+    both = None
     with progress_bar("evaluate", "pictures") as advance:
-        result = evaluation.evaluate(predictor, data, progress=advance, batch=batch)
-    print(_dumps(result.to_json()) if as_json else result.text())
+        if other is None:
+            result = evaluation.evaluate(predictor, data, progress=advance, batch=batch)
+        else:
+            names = model, str(beside)
+            both = agreement.evaluate_both(predictor, other, data, models=names, progress=advance, batch=batch)
+            result = both.first
+    shown = both or result
+    print(_dumps(shown.to_json()) if as_json else shown.text())
     if report is not None:
-        say(f"report: {evaluation.write_report(result, report)}")
+        written = agreement.write_report(both, report) if both else evaluation.write_report(result, report)
+        say(f"report: {written}")
     if save_mistakes is not None:
         say(f"mistakes: {evaluation.save_mistakes(result, save_mistakes)}")
-    for name, reason in result.unreadable:
+    for name, reason in shown.unreadable:
         say(f"error: {reason if name in reason else f'{name}: {reason}'}")
-    if result.unreadable:
+    if shown.unreadable:
         raise typer.Exit(1)
 
 

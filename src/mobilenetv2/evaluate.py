@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import os
@@ -18,7 +20,7 @@ import numpy.typing as npt
 from mobilenetv2 import charts, files, image, metrics, plots
 from mobilenetv2.data.classification import ClassificationData, Sample
 from mobilenetv2.errors import DatasetError, Error, UsageError
-from mobilenetv2.metrics import ConfusionMatrix, PerClass, TopK
+from mobilenetv2.metrics import Calibration, ConfusionMatrix, Macro, PerClass, Reliability, TopK
 from mobilenetv2.predictor import Predictor
 from mobilenetv2.results import Classification
 
@@ -39,7 +41,8 @@ class Mistake:
 class Evaluation:
     """How a model did on `n` pictures, fractions 0..1.
 
-    `names` are the L classes in the model's order. `confusion` is [L, L + 1] as in
+    `names` are the L classes in the model's order. `samples` are the pictures in the order of the data, `answers`
+    [n] their first answers and `confidences` [n] the scores of these. `confusion` is [L, L + 1] as in
     `metrics.ConfusionMatrix.compute()`. `mistakes` are in the order of the data. `unreadable` are the files that
     could not be read, with the reason; they are not among the `n`. `seconds` is the time for everything,
     reading included.
@@ -49,7 +52,11 @@ class Evaluation:
     top1: float
     top5: float
     names: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    answers: npt.NDArray[np.int64]
+    confidences: npt.NDArray[np.float64]
     confusion: npt.NDArray[np.int64]
+    calibration: Reliability
     mistakes: tuple[Mistake, ...]
     unreadable: tuple[tuple[str, str], ...]
     seconds: float
@@ -61,48 +68,38 @@ class Evaluation:
         return metrics.per_class(self.confusion)
 
     @property
-    def mean_class_accuracy(self) -> float:
-        """The mean of the accuracies of the classes that have pictures: every class counts the same."""
-        return float(np.nanmean(self.per_class.recall))
+    def macro(self) -> Macro:
+        return metrics.macro(self.per_class)
+
+    @property
+    def interval95(self) -> tuple[float, float]:
+        """The 95 % interval of `top1`."""
+        return metrics.interval(int(self.per_class.right.sum()), self.n)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: the scores, and a row for each class that has pictures or was answered."""
+        macro = self.macro
         return {
             "task": "classification",
             "n": self.n,
             "top1": round(self.top1, 6),
             "top5": round(self.top5, 6),
-            "top1_interval95": [round(bound, 6) for bound in self._interval()],
-            "mean_class_accuracy": round(self.mean_class_accuracy, 6),
+            "top1_interval95": [round(bound, 6) for bound in self.interval95],
+            "macro_precision": round(macro.precision, 6),
+            "macro_recall": round(macro.recall, 6),
+            "macro_f1": round(macro.f1, 6),
+            "ece": round(self.calibration.ece, 6),
+            "mce": round(self.calibration.mce, 6),
             "backend": self.backend,
             "split": self.split,
             "seconds": round(self.seconds, 3),
             "unreadable": [{"file": file, "error": error} for file, error in self.unreadable],
-            "classes": self._class_rows(),
+            "calibration": self._calibration_rows(),
+            "classes": self.class_rows(),
         }
 
-    def text(self) -> str:
-        """The scores, the classes that did worst, and what was most often taken for what."""
-        low, high = self._interval()
-        present = int((self.per_class.pictures > 0).sum())
-        lines = [
-            f"{self.n:,} pictures of {present:,} classes, backend {self.backend}, "
-            f"{self.seconds:.1f} s ({self.n / max(self.seconds, 1e-9):.1f} pictures/s)",
-            f"top-1 {100 * self.top1:6.2f} %   95 % interval {100 * low:.1f} to {100 * high:.1f}",
-            *([f"top-5 {100 * self.top5:6.2f} %"] if len(self.names) > TOP else []),  # it would always be 100
-            f"mean of the classes' accuracies {100 * self.mean_class_accuracy:.2f} %",
-        ]
-        if self.unreadable:
-            lines.append(f"{len(self.unreadable)} pictures could not be read and are left out")
-        return "\n".join([*lines, *self._class_table(), *self._confused()])
-
-    def __str__(self) -> str:
-        return self.text()
-
-    def _interval(self) -> tuple[float, float]:
-        return metrics.interval(int(self.per_class.right.sum()), self.n)
-
-    def _class_rows(self) -> list[dict[str, Any]]:
+    def class_rows(self) -> list[dict[str, Any]]:
+        """A row for each class that has pictures or was answered; a fraction of nothing is None."""
         table = self.per_class
         seen = np.flatnonzero(table.pictures + table.answered)
         return [
@@ -111,11 +108,46 @@ class Evaluation:
                 "label": self.names[i],
                 "pictures": int(table.pictures[i]),
                 "answered": int(table.answered[i]),
-                "accuracy": _json_number(table.recall[i]),
-                "precision": _json_number(table.precision[i]),
-                "f1": _json_number(table.f1[i]),
+                "precision": json_number(table.precision[i]),
+                "recall": json_number(table.recall[i]),
+                "f1": json_number(table.f1[i]),
             }
             for i in map(int, seen)
+        ]
+
+    def text(self) -> str:
+        """The scores, the classes that did worst, and what was most often taken for what."""
+        low, high = self.interval95
+        macro, calibration = self.macro, self.calibration
+        present = int((self.per_class.pictures > 0).sum())
+        lines = [
+            f"{self.n:,} pictures of {present:,} classes, backend {self.backend}, "
+            f"{self.seconds:.1f} s ({self.n / max(self.seconds, 1e-9):.1f} pictures/s)",
+            f"top-1 {100 * self.top1:6.2f} %   95 % interval {100 * low:.1f} to {100 * high:.1f}",
+            *([f"top-5 {100 * self.top5:6.2f} %"] if len(self.names) > TOP else []),  # it would always be 100
+            f"mean over the classes: precision {100 * macro.precision:.2f} %, recall {100 * macro.recall:.2f} %, "
+            f"F1 {100 * macro.f1:.2f} %",
+            f"calibration: ECE {100 * calibration.ece:.2f} %, MCE {100 * calibration.mce:.2f} % "
+            f"({len(calibration.pictures)} bins), mean confidence {100 * calibration.mean_confidence:.2f} %",
+        ]
+        if self.unreadable:
+            lines.append(f"{len(self.unreadable)} pictures could not be read and are left out")
+        return "\n".join([*lines, *self._class_table(), *self._confused()])
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def _calibration_rows(self) -> list[dict[str, Any]]:
+        found, bins = self.calibration, len(self.calibration.pictures)
+        return [
+            {
+                "from": round(i / bins, 6),
+                "to": round((i + 1) / bins, 6),
+                "pictures": int(found.pictures[i]),
+                "confidence": json_number(found.confidence[i]),
+                "accuracy": json_number(found.accuracy[i]),
+            }
+            for i in range(bins)
         ]
 
     def _class_table(self) -> list[str]:
@@ -125,10 +157,10 @@ class Evaluation:
         weakest = sorted(map(int, present), key=lambda i: (table.recall[i], -table.pictures[i], i))[:WEAKEST]
         width = min(max(len("class"), *(len(self.names[i]) for i in weakest)), 40)
         title = "classes" if len(present) <= WEAKEST else f"the {WEAKEST} weakest of {len(present)} classes"
-        lines = ["", f"{title}:", f"  {'class':{width}}  pictures  accuracy  precision      F1"]
+        lines = ["", f"{title}:", f"  {'class':{width}}  pictures  precision   recall       F1"]
         lines.extend(
-            f"  {_cut(self.names[i], width):{width}}  {table.pictures[i]:8d}  {_percent(table.recall[i]):>8}"
-            f"  {_percent(table.precision[i]):>9}  {_percent(table.f1[i]):>6}"
+            f"  {cut(self.names[i], width):{width}}  {table.pictures[i]:8d}  {_percent(table.precision[i]):>9}"
+            f"  {_percent(table.recall[i]):>7}  {_percent(table.f1[i]):>7}"
             for i in weakest
         )
         return lines
@@ -165,6 +197,8 @@ def evaluate(
     if not data.samples:
         raise DatasetError("the data set has no pictures to evaluate")
     top_k, matrix = TopK(info.classes, ks=(1, TOP)), ConfusionMatrix(info.classes)
+    calibration = Calibration()
+    read: list[tuple[Sample, int, float]] = []  # with the first answer and its confidence
     mistakes: list[Mistake] = []
     unreadable: list[tuple[str, str]] = []
     start = time.perf_counter()
@@ -174,6 +208,9 @@ def evaluate(
             unreadable.append((str(sample.path), str(answer)))
         else:
             indices = [found.index for found in answer.predictions]
+            confidence = answer.predictions[0].score
+            read.append((sample, indices[0], confidence))
+            calibration.add([confidence], [indices[0] == sample.label])
             top_k.add([indices], [sample.label])
             matrix.add(indices[:1], [sample.label])
             if indices[0] != sample.label:
@@ -182,13 +219,18 @@ def evaluate(
             progress(done, len(data.samples))
     if not top_k.n:
         raise DatasetError(f"none of the {len(data.samples)} pictures could be read; the first: {unreadable[0][1]}")
+    samples, first_answers, confidences = zip(*read, strict=True)
     scores = top_k.compute()
     return Evaluation(
         n=top_k.n,
         top1=scores["top1"],
         top5=scores[f"top{TOP}"],
         names=data.names,
+        samples=samples,
+        answers=np.array(first_answers, dtype=np.int64),
+        confidences=np.array(confidences, dtype=np.float64),
         confusion=matrix.compute(),
+        calibration=calibration.compute(),
         mistakes=tuple(mistakes),
         unreadable=tuple(unreadable),
         seconds=time.perf_counter() - start,
@@ -198,10 +240,11 @@ def evaluate(
 
 
 def write_report(evaluation: Evaluation, folder: str | os.PathLike[str]) -> Path:
-    """`report.json` and `confusion.png` in `folder`, which is made if it does not exist; returns `folder`.
+    """`report.json`, `classes.csv`, `confusion.png` and `reliability.png` in `folder`; returns `folder`.
 
-    The JSON is `to_json()` with two more keys: "confusion", a [true class, answer, pictures] triple for
-    each pair that occurred, and "mistakes", one object per wrong answer. Raises `FileError`.
+    The folder is made if it does not exist. The JSON is `to_json()` with two more keys: "confusion", a [true class,
+    answer, pictures] triple for each pair that occurred, and "mistakes", one object per wrong answer. The table is
+    `class_rows()` below a line with their names; a fraction of nothing is an empty cell. Raises `FileError`.
     """
     folder = Path(folder)
     counts = evaluation.confusion[:, :-1]
@@ -220,6 +263,8 @@ def write_report(evaluation: Evaluation, folder: str | os.PathLike[str]) -> Path
     }
     files.write_text(folder / "report.json", json.dumps(report, ensure_ascii=False, indent=1) + "\n")
     files.write_bytes(folder / "confusion.png", charts.confusion(evaluation.confusion, evaluation.names))
+    files.write_bytes(folder / "reliability.png", charts.reliability(evaluation.calibration))
+    files.write_text(folder / "classes.csv", _csv(evaluation.class_rows()))
     return folder
 
 
@@ -246,18 +291,28 @@ def save_mistakes(evaluation: Evaluation, folder: str | os.PathLike[str], *, lim
     return folder
 
 
+def json_number(value: float) -> float | None:
+    """`value` to 6 decimals, and None for NaN, which JSON has not."""
+    return None if math.isnan(value) else round(float(value), 6)
+
+
+def cut(text: str, width: int) -> str:
+    """`text` in at most `width` letters; "…" ends it where some are missing."""
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    written = io.StringIO()
+    writer = csv.DictWriter(written, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return written.getvalue()
+
+
 def _slug(label: str) -> str:
     """`label` as part of a file's name on any system."""
     return re.sub(r"[^\w-]+", "-", label).strip("-")[:24] or "class"
 
 
-def _json_number(value: float) -> float | None:
-    return None if math.isnan(value) else round(float(value), 6)
-
-
 def _percent(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:.1f} %"
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"

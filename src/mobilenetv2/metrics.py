@@ -1,4 +1,4 @@
-"""How often answers are right: top-k, and per class from a confusion matrix.
+"""How often answers are right: top-k, per class from a confusion matrix, and how well confidence foretells it.
 
 Shape letters: B pictures, L real classes, K answers of a picture, best first.
 
@@ -20,6 +20,7 @@ from mobilenetv2.errors import UsageError
 from mobilenetv2.spec import Background
 
 NO_ANSWER = -1
+CALIBRATION_BINS = 15  # as in Guo et al. 2017
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -137,6 +138,28 @@ def per_class(counts: npt.NDArray[np.int64]) -> PerClass:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Macro:
+    """Means over the classes that have pictures, each class counting the same; fractions 0..1.
+
+    A class that is never answered counts with precision 0. `recall` is also called the mean class accuracy.
+    NaN where no class has pictures.
+    """
+
+    precision: float
+    recall: float
+    f1: float
+
+
+def macro(table: PerClass) -> Macro:
+    """The averages of a table over its classes."""
+    present = table.pictures > 0
+    if not present.any():
+        return Macro(math.nan, math.nan, math.nan)
+    columns = (table.precision, table.recall, table.f1)
+    return Macro(*(float(np.nan_to_num(column[present]).mean()) for column in columns))
+
+
 def confused_pairs(counts: npt.NDArray[np.int64], *, limit: int | None = None) -> list[tuple[int, int, int]]:
     """The wrong answers by how often they were given: (true class, answer, pictures), most frequent first.
 
@@ -150,6 +173,84 @@ def confused_pairs(counts: npt.NDArray[np.int64], *, limit: int | None = None) -
     return [(int(labels[i]), int(answers[i]), int(wrong[labels[i], answers[i]])) for i in order]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Reliability:
+    """How often answers of each confidence are right; arrays [bins], fractions 0..1.
+
+    Bin i of N holds the pictures whose confidence is above i / N and at most (i + 1) / N; a confidence of 0 is
+    in the first. `confidence` and `accuracy` are the means over a bin's `pictures`, NaN where it has none.
+    """
+
+    pictures: IntArray
+    confidence: FloatArray
+    accuracy: FloatArray
+
+    @property
+    def ece(self) -> float:
+        """The expected calibration error: |accuracy - confidence| of a bin, averaged over the pictures
+        (Guo et al. 2017, arXiv 1706.04599, eq. 3). NaN before anything was added."""
+        return self._mean(np.abs(self.accuracy - self.confidence))
+
+    @property
+    def mce(self) -> float:
+        """The maximum calibration error: |accuracy - confidence| of the worst bin (eq. 5). NaN as above."""
+        filled = self.pictures > 0
+        return float(np.abs(self.accuracy - self.confidence)[filled].max()) if filled.any() else math.nan
+
+    @property
+    def mean_confidence(self) -> float:
+        return self._mean(self.confidence)
+
+    @property
+    def mean_accuracy(self) -> float:
+        return self._mean(self.accuracy)
+
+    def _mean(self, values: FloatArray) -> float:
+        n = self.pictures.sum()
+        return float(np.nansum(self.pictures * values) / n) if n else math.nan
+
+
+class Calibration:
+    """Whether answers are right as often as their confidence says, in `bins` bins of equal width."""
+
+    def __init__(self, bins: int = CALIBRATION_BINS) -> None:
+        if bins < 1:
+            raise UsageError(f"Calibration needs at least one bin, got {bins}")
+        self._edges = np.arange(1, bins) / bins
+        self._pictures = np.zeros(bins, dtype=np.int64)
+        self._right = np.zeros(bins, dtype=np.int64)
+        self._confidence = np.zeros(bins)
+
+    def add(self, confidences: npt.ArrayLike, right: npt.ArrayLike) -> None:
+        """Count pictures: `confidences` [B] of their first answers, 0..1, and `right` [B], whether these are.
+
+        Raises `UsageError` where a confidence is outside 0..1 or no number, or `right` is not boolean.
+        """
+        confidence_B, right_B = np.asarray(confidences, dtype=np.float64), np.asarray(right)
+        if confidence_B.ndim != 1 or confidence_B.shape != right_B.shape:
+            raise UsageError(
+                f"confidences and right must be [pictures] both, got {confidence_B.shape} and {right_B.shape}"
+            )
+        if not len(confidence_B):
+            return
+        if right_B.dtype != np.bool_:
+            raise UsageError(f"right must be True or False for each picture, got {right_B.dtype}")
+        if not (confidence_B.min() >= 0 and confidence_B.max() <= 1):  # False with NaN, too
+            raise UsageError(f"confidences must be 0 to 1, got {confidence_B.min()} to {confidence_B.max()}")
+        bins_B = np.searchsorted(self._edges, confidence_B, side="left")  # an edge is its lower bin's
+        n = len(self._pictures)
+        self._pictures += np.bincount(bins_B, minlength=n)
+        self._right += np.bincount(bins_B[right_B], minlength=n)
+        self._confidence += np.bincount(bins_B, weights=confidence_B, minlength=n)
+
+    def compute(self) -> Reliability:
+        return Reliability(
+            pictures=self._pictures.copy(),
+            confidence=_share(self._confidence, self._pictures),
+            accuracy=_share(self._right, self._pictures),
+        )
+
+
 def interval(right: int, n: int) -> tuple[float, float]:
     """The 95 % interval of a share measured as `right` of `n` pictures (Wilson's score interval, 1927)."""
     if not 0 <= right <= n or n < 1:
@@ -161,7 +262,7 @@ def interval(right: int, n: int) -> tuple[float, float]:
     return min(share, max(0.0, centre - reach)), max(share, min(1.0, centre + reach))  # rounding may cross the share
 
 
-def _share(part: IntArray, whole: IntArray) -> FloatArray:
+def _share(part: IntArray | FloatArray, whole: IntArray) -> FloatArray:
     return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
 
 
