@@ -25,15 +25,30 @@ EVALUATED = ("val", "test", "train")  # which part is used where none is asked f
 
 def entries(folder: Path) -> tuple[list[Path], list[Path]]:
     """The folders, save hidden ones, and the files in `folder`, sorted by name. Raises `FileError`."""
-    folders: list[Path] = []
-    files_here: list[Path] = []
+    folders, files_here = _names(folder)
+    return [folder / name for name in folders], [folder / name for name in files_here]
+
+
+def files_with(folder: Path, *suffixes: str) -> list[Path]:
+    """The files in `folder` with one of these suffixes, in any capitals, save hidden ones, sorted by name."""
+    return [folder / name for name in _names(folder)[1] if name.lower().endswith(suffixes) and name[0] != "."]
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures in `folder` itself, sorted by name."""
+    return files_with(folder, *PICTURE_SUFFIXES)
+
+
+def _names(folder: Path) -> tuple[list[str], list[str]]:
+    folders: list[str] = []
+    files_here: list[str] = []
     try:
         with os.scandir(folder) as found:
             for entry in found:
                 if not entry.is_dir():
-                    files_here.append(Path(entry.path))
+                    files_here.append(entry.name)
                 elif not entry.name.startswith("."):
-                    folders.append(Path(entry.path))
+                    folders.append(entry.name)
     except OSError as error:
         raise FileError(f"{folder} cannot be read: {error.strerror or error}") from None
     return sorted(folders), sorted(files_here)
