@@ -178,6 +178,24 @@ def test_a_photo_is_turned_upright_as_its_exif_says(orientation: int) -> None:
     assert np.array_equal(image.read(Image.open(io.BytesIO(jpeg))), image.read(jpeg))
 
 
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP"])
+def test_the_size_from_the_header_is_the_upright_picture_s(kind: str, orientation: int, tmp_path: Path) -> None:
+    (tmp_path / "photo").write_bytes(turned(NOISE[:5, :9], orientation, kind))
+    assert image.size(tmp_path / "photo") == image.read(tmp_path / "photo").shape[:2]
+
+
+def test_the_size_of_what_is_no_picture_gives_one_line(tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("not a picture")
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "cut.png").write_bytes(encode(BLOCKS, "PNG")[:20])
+    for name in ("text.jpg", "empty.jpg", "cut.png"):
+        with pytest.raises(ImageError, match=name):
+            image.size(tmp_path / name)
+    with pytest.raises(FileError, match="does not exist"):
+        image.size(tmp_path / "none.jpg")
+
+
 def test_damaged_exif_neither_warns_nor_hides_the_picture() -> None:
     junk = b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01\x03\0\x07\0\0\0junk"
     assert np.abs(blocks_of(image.read(encode(BLOCKS, "JPEG", quality=95, exif=junk))) - COLOURS).max() <= 3

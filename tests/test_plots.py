@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -92,3 +94,42 @@ def test_a_contact_sheet_has_as_many_rows_as_it_needs(tiles, columns, rows):
 def test_a_contact_sheet_of_nothing_is_refused():
     with pytest.raises(UsageError, match="needs pictures"):
         plots.contact_sheet([])
+
+
+# ---- boxes
+
+
+def test_boxes_are_drawn_where_they_are_at_the_size_of_the_drawing() -> None:
+    grey = np.full((100, 200, 3), 90, np.uint8)
+    drawn = plots.with_boxes(grey, [plots.Mark((20, 10, 120, 60), (255, 0, 0))], sides=(400, 400))
+    assert drawn.shape == (200, 400, 3)
+    rows, columns = np.nonzero((drawn == (255, 0, 0)).all(axis=-1))
+    assert (columns.min(), rows.min(), columns.max(), rows.max()) == (40, 20, 239, 119)
+    assert (drawn[60, 100] == 90).all()
+    assert (grey == 90).all()
+
+
+def test_boxes_beyond_the_photo_and_very_small_ones_are_drawn_too() -> None:
+    grey = np.full((50, 50, 3), 90, np.uint8)
+    small = plots.with_boxes(grey, [plots.Mark((10.1, 10.1, 10.2, 10.2), (0, 255, 0))], sides=(50, 50))
+    assert (small[10, 10] == (0, 255, 0)).all()
+    wide = plots.with_boxes(grey, [plots.Mark((-99, 20, 99, 30), (0, 255, 0))], sides=(50, 50))
+    assert (wide[20] == (0, 255, 0)).all()
+
+
+def test_the_text_of_a_box_stays_in_the_photo() -> None:
+    grey = np.full((480, 480, 3), 90, np.uint8)
+    corners = ((0, 0, 30, 30), (470, 0, 480, 9), (470, 470, 480, 480), (100, 200, 200, 300))
+    for corner in corners:
+        drawn = plots.with_boxes(grey, [plots.Mark(corner, (255, 0, 0), "dog 0.93")])
+        plate = (drawn == (255, 0, 0)).all(axis=-1)
+        assert plate.sum() > 400
+        assert (drawn[plate.any(axis=1)][:, plate.any(axis=0), 0] < 90).any()  # ink
+    long = plots.with_boxes(grey, [plots.Mark((0, 0, 5, 5), (255, 0, 0), "x" * 500)])
+    assert long.shape == grey.shape
+
+
+def test_classes_have_colours_of_their_own() -> None:
+    colours = [plots.colour_of(i) for i in range(20)]
+    assert len(set(colours)) == 20
+    assert all(np.abs(np.subtract(one, two)).max() > 30 for one, two in itertools.pairwise(colours))

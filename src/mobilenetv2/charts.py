@@ -59,7 +59,7 @@ def confusion(counts: npt.NDArray[np.int64], labels: Sequence[str]) -> bytes:
     if not len(shown):
         raise UsageError("a confusion matrix needs at least one picture, got none")
     figure = new_figure()
-    names = [_plain(labels[int(i)]) for i in shown]
+    names = [plain(labels[int(i)]) for i in shown]
     if len(shown) <= LABELLED_CLASSES:
         _named_matrix(figure, counts, shown, names)
     else:
@@ -212,7 +212,7 @@ def _map_and_pairs(
 
     pairs = confused_pairs(counts, limit=PAIRS)
     bars.set_title("Most frequent mistakes: true class → answer" if pairs else "No mistakes", fontsize=11)
-    names = [f"{_plain(labels[true])} → {_plain(labels[answer])}" for true, answer, _ in pairs]
+    names = [f"{plain(labels[true])} → {plain(labels[answer])}" for true, answer, _ in pairs]
     found = [count for _, _, count in pairs]
     bars.barh(range(len(pairs)), found, color="#4a90c2", height=0.7)
     bars.set_yticks(range(len(pairs)), names, fontsize=9)
@@ -239,7 +239,7 @@ def _largest_of_groups(values: npt.NDArray[np.float64], group: int) -> npt.NDArr
     return padded.reshape(cells, group, cells, group).max(axis=(1, 3))
 
 
-def _plain(label: str, longest: int = 28) -> str:
+def plain(label: str, longest: int = 28) -> str:
     """`label` as matplotlib draws it literally: on one line, cut, without mathematics."""
     label = " ".join(label.split())
     label = label if len(label) <= longest else label[: longest - 1].rstrip() + "…"

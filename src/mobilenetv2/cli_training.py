@@ -13,19 +13,36 @@ from mobilenetv2.terminal import progress_bar, say
 
 
 def check(
-    dataset: Annotated[Path, typer.Argument(help="An ImageFolder, or a text file of path,label lines.")],
+    dataset: Annotated[
+        Path,
+        typer.Argument(
+            help="An ImageFolder, a text file of path,label lines, or pictures with boxes: COCO, Pascal VOC or YOLO."
+        ),
+    ],
+    images: Annotated[Path | None, typer.Option(metavar="DIR", help="Boxes: where the pictures are.")] = None,
+    labels: Annotated[Path | None, typer.Option(metavar="DIR", help="Boxes: where the XML or text files are.")] = None,
+    classes: Annotated[Path | None, typer.Option(metavar="FILE", help="Boxes: a class's name per line.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
     draw: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw the faults, and some of the others.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 where anything is found.")] = False,
 ) -> None:
     """Find what is wrong with labelled pictures."""
     from mobilenetv2.data import check as checking
+    from mobilenetv2.data import detection, detection_check
 
+    places = detection.Places(images, labels, classes)
+    boxes = places != detection.AS_FOUND or detection.is_detection(dataset)
     with progress_bar("check", "pictures") as advance:
-        found = checking.check(dataset, progress=advance)
+        if boxes:
+            found = detection_check.check(dataset, places=places, progress=advance)
+        else:
+            found = checking.check(dataset, progress=advance)
     print(json.dumps(found.to_json(), ensure_ascii=False) if as_json else found.text())
     if draw is not None:
-        checking.write_gallery(draw, found, checking.open_parts(dataset))
+        if isinstance(found, detection_check.DetectionCheck):
+            detection_check.write_gallery(draw, found, detection.open_parts(dataset, places=places))
+        else:
+            checking.write_gallery(draw, found, checking.open_parts(dataset))
         say(f"drawn: {draw}")
     if strict and found.findings:
         raise typer.Exit(1)

@@ -55,6 +55,7 @@ __all__ = [
     "preprocessing_from_json",
     "read",
     "recipe",
+    "size",
     "validate",
 ]
 
@@ -86,6 +87,22 @@ def read(source: Source, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
     if isinstance(source, np.ndarray):
         return _from_array(source)
     return np.array(_decode(source, max_pixels=max_pixels).image)
+
+
+def size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Height and width of a picture file, upright, from its header alone: no pixel is decoded, a cut is not noticed.
+
+    A PNG whose EXIF stands behind its pixels counts as upright. Raises as `read` does.
+    """
+    name = os.fspath(path)
+    with files.reading(path) as file_path, open(file_path, "rb") as file:
+        plugin = _plugin(file, name)
+        with _damage_of(f"{name} ({plugin.format})"):
+            with _quiet():
+                image = plugin(file)
+            _check_size(image, name, MAX_PIXELS)
+            width, height = image.size
+            return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
 def load(source: Source, preprocessing: Preprocessing, *, max_pixels: int = MAX_PIXELS) -> tuple[InputArray, Geometry]:
@@ -169,17 +186,23 @@ def _decode(
     raise UsageError(f"a picture is a path, bytes, a PIL picture or a uint8 array, got {type(source).__name__}")
 
 
-def _decode_file(file: BinaryIO, name: str, max_pixels: int, reduction: Callable[[int, int], int]) -> _Photo:
+def _plugin(file: BinaryIO, name: str) -> type[ImageFile.ImageFile]:
+    """What reads this file. Not Image.open: it warns or raises by Pillow's own limit, and would try every other format
+    it knows."""
     start = file.read(16)
     file.seek(0)
     if not start:
         raise ImageError(f"{name} is empty")
-    plugin = next((plugin for signature, plugin in _SIGNATURES if start.startswith(signature)), None)
     if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
-        plugin = WebPImageFile
-    if plugin is None:
-        raise ImageError(f"{name} is not a JPEG, PNG, WebP, BMP, TIFF or GIF picture")
-    # Not Image.open: it warns or raises by Pillow's own limit, and would try every other format it knows.
+        return WebPImageFile
+    for signature, plugin in _SIGNATURES:
+        if start.startswith(signature):
+            return plugin
+    raise ImageError(f"{name} is not a JPEG, PNG, WebP, BMP, TIFF or GIF picture")
+
+
+def _decode_file(file: BinaryIO, name: str, max_pixels: int, reduction: Callable[[int, int], int]) -> _Photo:
+    plugin = _plugin(file, name)
     with _damage_of(f"{name} ({plugin.format})"):
         with _quiet():
             image = plugin(file)

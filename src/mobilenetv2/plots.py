@@ -1,4 +1,4 @@
-"""Pictures made of photos and answers: answers below a photo, contact sheets.
+"""Pictures made of photos and answers: answers below a photo, boxes on it, contact sheets.
 
 Sizes in pixels. Text is Pillow's own font, which knows Latin, Greek and Cyrillic letters; others come out as boxes
 there, while text and JSON carry them.
@@ -6,6 +6,7 @@ there, while text and JSON carry them.
 
 from __future__ import annotations
 
+import colorsys
 import functools
 import os
 from collections.abc import Sequence
@@ -44,6 +45,47 @@ class Tile:
     rgb: UInt8Array
     lines: tuple[str, ...]
     right: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A box on a photo, x1, y1, x2, y2 in the photo's pixels, with its text where there is any."""
+
+    box_xyxy: tuple[float, float, float, float]
+    colour: Colour
+    text: str = ""
+
+
+def colour_of(index: int) -> Colour:
+    """A colour for a class: neighbours in number are far apart in hue."""
+    hue = (0.58 + index * 0.618034) % 1  # the golden ratio spreads any number of them
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.75 if index % 2 else 0.55, 1.0)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def with_boxes(rgb: UInt8Array, marks: Sequence[Mark], *, sides: tuple[int, int] = PHOTO_SIDES) -> UInt8Array:
+    """`rgb` [H, W, 3] with boxes drawn on it; its longer side becomes one of `sides`, the least and the largest.
+
+    Later marks lie over earlier ones. Text stands on the upper edge of its box, inside the photo.
+    """
+    photo = _scaled(rgb, *sides)
+    scale_x, scale_y = photo.width / rgb.shape[1], photo.height / rgb.shape[0]
+    longer = max(photo.size)
+    line, font = max(1, round(longer / 240)), _font(min(max(round(longer / 45), 11), 20))
+    draw = ImageDraw.Draw(photo)
+    for mark in marks:
+        x1, y1, x2, y2 = mark.box_xyxy
+        left, top = round(x1 * scale_x), round(y1 * scale_y)
+        right, bottom = max(round(x2 * scale_x) - 1, left), max(round(y2 * scale_y) - 1, top)
+        draw.rectangle((left, top, right, bottom), outline=mark.colour, width=line)
+        if mark.text:
+            text = fitted(mark.text, font, photo.width)
+            _, _, width, height = font.getbbox(text)
+            x = min(max(left, 0), max(photo.width - round(width) - 4, 0))
+            y = min(max(top - round(height) - 4, 0), max(photo.height - round(height) - 4, 0))
+            draw.rectangle((x, y, x + width + 4, y + height + 4), fill=mark.colour)
+            draw.text((x + 2, y + 2), text, PAPER, font)
+    return np.asarray(photo)
 
 
 def photo_with_bars(rgb: UInt8Array, rows: Sequence[tuple[str, float, str]], *, title: str = "") -> UInt8Array:

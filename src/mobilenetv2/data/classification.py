@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mobilenetv2 import files, labels
-from mobilenetv2.errors import DatasetError, FileError
+from mobilenetv2.data.folders import (
+    EVALUATED,
+    PARTS,
+    PICTURE_SUFFIXES,
+    SPLITS,
+    entries,
+    files_below,
+    is_picture,
+    some,
+)
+from mobilenetv2.errors import DatasetError
 from mobilenetv2.model_file import ModelInfo
 
 Listed = list[tuple[str, Path]]  # a label as it is written, and a picture
 Classes = tuple[tuple[str, ...], Callable[[str], int | None]]  # names in order, and how a label finds its index
 
-PICTURE_SUFFIXES = frozenset(
-    (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-)  # fmt: skip
-
-# What people call the parts of a data set; any capitals.
-SPLITS: dict[str, str] = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
 # What the first column of a header line is called; any other first line is a picture's.
 _HEADERS = frozenset(("path", "file", "filename", "file_name", "filepath", "image", "image_path", "img", "picture"))
-_EVALUATED = ("val", "test", "train")  # which split is used where none is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ class ClassificationData:
         if self.unmatched:
             names = [name for name, _ in self.unmatched]
             pictures = sum(count for _, count in self.unmatched)
-            notes.append(f"{_some(names)}: no such class, {pictures} pictures left out")
+            notes.append(f"{some(names)}: no such class, {pictures} pictures left out")
         if self.skipped:
             notes.append(f"{self.skipped} files skipped: hidden, no pictures, or in no class's folder")
         return tuple(notes)
@@ -105,7 +104,7 @@ def _open_folder(path: Path, classes: ModelInfo | None, split: str | None) -> Cl
     parts = _split_folders(path)
     folder = path
     if parts:
-        wanted = next(name for name in _EVALUATED if name in parts) if split is None else SPLITS.get(split.lower())
+        wanted = next(name for name in EVALUATED if name in parts) if split is None else SPLITS.get(split.lower())
         if wanted not in parts:
             raise DatasetError(f"{path} has no {split!r} split: it has {', '.join(parts)}")
         split, folder = wanted, parts[wanted]
@@ -127,54 +126,32 @@ def _open_folder(path: Path, classes: ModelInfo | None, split: str | None) -> Cl
 def _split_folders(path: Path) -> dict[str, Path]:
     """The folders of a divided data set. A folder "train" that holds no folders is a class: the vehicle."""
     parts: dict[str, Path] = {}
-    for folder in _entries(path)[0]:
+    for folder in entries(path)[0]:
         name = SPLITS.get(folder.name.lower())
-        if name is None or not _entries(folder)[0]:
+        if name is None or not entries(folder)[0]:
             continue
         if name in parts:
             raise DatasetError(f"{path} has two {name} splits, {parts[name].name} and {folder.name}: rename one")
         parts[name] = folder
-    return {name: parts[name] for name in ("train", "val", "test") if name in parts}
+    return {name: parts[name] for name in PARTS if name in parts}
 
 
 def _labelled_files(folder: Path) -> tuple[Listed, int]:
     """Every picture below the class folders with its label, sorted, and how many other files there are."""
     listed: Listed = []
-    class_folders, loose = _entries(folder)
+    class_folders, loose = entries(folder)
     skipped = len(loose)
     for class_folder in class_folders:
-        waiting = [class_folder]
-        while waiting:
-            folders, files_here = _entries(waiting.pop())
-            waiting.extend(reversed([inner for inner in folders if not inner.is_symlink()]))  # a link may be a loop
-            pictures = [file for file in files_here if _is_picture(file)]
-            listed.extend((class_folder.name, picture) for picture in pictures)
-            skipped += len(files_here) - len(pictures)
+        for file in files_below(class_folder):
+            if is_picture(file):
+                listed.append((class_folder.name, file))
+            else:
+                skipped += 1
     return listed, skipped
 
 
-def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The folders, save hidden ones, and the files in `folder`, sorted by name."""
-    folders: list[Path] = []
-    files_here: list[Path] = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.is_dir():
-                    files_here.append(Path(entry.path))
-                elif not entry.name.startswith("."):
-                    folders.append(Path(entry.path))
-    except OSError as error:
-        raise FileError(f"{folder} cannot be read: {error.strerror or error}") from None
-    return sorted(folders), sorted(files_here)
-
-
-def _is_picture(file: Path) -> bool:
-    return file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith(".")  # macOS adds "._name.jpg"
-
-
 def _no_pictures(folder: Path, skipped: int) -> DatasetError:
-    loose = sum(map(_is_picture, _entries(folder)[1]))
+    loose = sum(map(is_picture, entries(folder)[1]))
     if loose:
         return DatasetError(
             f"{folder} holds {loose} pictures but no folders of classes: put the pictures of each class into a folder "
@@ -209,7 +186,7 @@ def _open_text(path: Path, classes: ModelInfo | None) -> ClassificationData:
         first = False
     if missing:
         raise DatasetError(
-            f"{path}: {len(missing)} of its pictures do not exist ({_some(missing, 2)}): "
+            f"{path}: {len(missing)} of its pictures do not exist ({some(missing, 2)}): "
             f"paths are relative to {path.parent}, and the last comma of a line splits"
         )
     if not listed:
@@ -242,12 +219,8 @@ def _matched(source: Path, listed: Listed, classes: Classes, split: str | None, 
     unmatched = tuple((label, pictures[label]) for label, i in indices.items() if i is None)
     if len(unmatched) == len(indices):
         raise DatasetError(
-            f"{source}: none of its labels ({_some(list(pictures))}) is one of the {len(names)} classes "
-            f"({_some(names)}): a label is a class's name, its WordNet id or its number from 0"
+            f"{source}: none of its labels ({some(list(pictures))}) is one of the {len(names)} classes "
+            f"({some(names)}): a label is a class's name, its WordNet id or its number from 0"
         )
     samples = tuple(Sample(picture, i) for label, picture in listed if (i := indices[label]) is not None)
     return ClassificationData(samples, names, split=split, unmatched=unmatched, skipped=skipped)
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
