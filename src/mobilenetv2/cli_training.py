@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mobilenetv2.errors import unknown_name
-from mobilenetv2.terminal import progress_bar, say
+from mobilenetv2.terminal import progress_bar, say, table
 
 
 def check(
@@ -93,6 +93,27 @@ def train(
     print(run.text())
     if run.stopped:
         raise typer.Exit(130)
+
+
+def recipes(
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON object per line, with all fields.")] = False,
+    draw: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw learning rate and momentum by epoch.")] = None,
+) -> None:
+    """List the sets of hyper-parameters that `train --recipe` knows, and where they come from."""
+    training()
+    from mobilenetv2 import files
+    from mobilenetv2.train import RECIPES, overview
+
+    if as_json:
+        for recipe in RECIPES.values():
+            print(json.dumps(overview.to_json(recipe), ensure_ascii=False))
+    else:
+        print(table(overview.rows(), header=overview.HEADER, right=(1, 2, 4)))
+        for recipe in RECIPES.values():
+            print(f"\n{recipe.name}: {overview.to_json(recipe)['source']}")
+    if draw is not None:
+        files.write_bytes(draw, overview.curves())
+        say(f"drawn: {draw}")
 
 
 def training() -> tuple[Any, Any]:

@@ -1,5 +1,6 @@
 """Learning rates against the formulas that were published with the recipes, and TensorFlow's RMSProp by hand."""
 
+import io
 import math
 from collections.abc import Callable
 
@@ -8,9 +9,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from timm.optim.rmsprop_tf import RMSpropTF
 
-from mobilenetv2.train import find, schedule
+from mobilenetv2.train import RECIPES, find, overview, schedule
 from mobilenetv2.train.recipes import Recipe, Schedule
 from mobilenetv2.train.rmsprop import RMSprop
 
@@ -95,3 +97,15 @@ def test_rmsprop_is_timms() -> None:
             optimiser.param_groups[0]["lr"] = 0.045 * 0.98**step
             optimiser.step()
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_every_recipe_has_a_panel_with_its_learning_rate() -> None:
+    few, all_of_them = (
+        Image.open(io.BytesIO(overview.curves(chosen))) for chosen in ([find("paper")], tuple(RECIPES.values()))
+    )
+    assert all_of_them.width == 4 * few.width
+    purple = np.abs(np.asarray(all_of_them.convert("RGB")).astype(int) - (0x70, 0x48, 0xE8)).sum(axis=-1) < 60
+    for panel in range(len(RECIPES)):
+        row, column = divmod(panel, 4)
+        height, width = (side // parts for side, parts in zip(purple.shape, (2, 4), strict=True))
+        assert purple[row * height : (row + 1) * height, column * width : (column + 1) * width].any()

@@ -125,7 +125,8 @@ class Recipe:
 def _paper() -> Recipe:
     """Section 6.1 of arXiv 1801.04381: RMSProp with decay and momentum 0.9, learning rate 0.045 x 0.98 per epoch,
     weight decay 4e-5, batches of 96 (there on each of 16 asynchronous workers). What it leaves open is TF-Slim's:
-    epsilon 1.0 inside the root, weights of standard deviation 0.09, batch norm's 0.997, crops without colours."""
+    epsilon 1.0 inside the root, weights of standard deviation 0.09, batch norm's 0.997; crops without colours and the
+    200 epochs are ours."""
     return Recipe(
         "paper", epochs=200, batch_size=96, optimiser="rmsprop", learning_rate=0.045, momentum=0.9, rms_decay=0.9,
         epsilon=1.0, weight_decay=4e-5, schedule="exponential", decay=0.98, decay_epochs=1.0, staircase=True,
@@ -166,7 +167,7 @@ def _torchvision_v2() -> Recipe:
 
 
 def _finetune() -> Recipe:
-    """Ours, the one used with starting weights: first the last layer alone, then everything, the backbone ten times
+    """Ours, the one used with starting weights: first the last layer alone, then everything, the backbone four times
     as slowly; batch norm keeps the statistics of the much larger data that it comes from."""
     return Recipe(
         "finetune", epochs=20, patience=6, learning_rate=2e-3, weight_decay=0.02, warmup=0.5, backbone_scale=0.25,
