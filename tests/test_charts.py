@@ -50,6 +50,24 @@ def test_labels_with_mathematics_and_letters_that_the_font_lacks_do_not_stop_the
     assert charts.confusion(confusion(5, {(i, 0): 1 for i in range(5)}), names)
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 600])
+@pytest.mark.parametrize("measured", [True, False])
+def test_curves_of_any_run_become_a_png(epochs: int, measured: bool) -> None:
+    scores = {"val_loss": 3.0, "val_accuracy": 0.5} if measured else {}
+    rows = [{"epoch": i, "learning_rate": 0.1 / i, "train_loss": 2 / i, **scores} for i in range(1, epochs + 1)]
+    drawn = charts.curves(rows, epochs)
+    with Image.open(io.BytesIO(drawn)) as picture:
+        assert picture.format == "PNG"
+        assert picture.width == (3 if measured else 2) * 440
+    assert drawn == charts.curves(rows, epochs)
+    assert drawn != charts.curves(rows)
+
+
+def test_curves_without_an_epoch_are_refused() -> None:
+    with pytest.raises(UsageError, match="at least one epoch"):
+        charts.curves([])
+
+
 def test_a_matrix_without_pictures_is_refused() -> None:
     with pytest.raises(UsageError, match="at least one picture"):
         charts.confusion(ConfusionMatrix(3).compute(), ["a", "b", "c"])

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import ImageFont
+from PIL import Image, ImageFont
 
-from mobilenetv2 import plots
+from mobilenetv2 import image, plots
 from mobilenetv2.errors import UsageError
 from mobilenetv2.plots import BAR, RIGHT, WRONG, Tile
 
@@ -133,3 +134,12 @@ def test_classes_have_colours_of_their_own() -> None:
     colours = [plots.colour_of(i) for i in range(20)]
     assert len(set(colours)) == 20
     assert all(np.abs(np.subtract(one, two)).max() > 30 for one, two in itertools.pairwise(colours))
+
+
+def test_a_thumbnail_as_jpeg_is_small_and_nearly_the_same(grace_hopper):
+    small = plots.thumbnail(image.read(grace_hopper))
+    written = plots.jpeg(small)
+    assert len(written) < 15_000
+    with Image.open(io.BytesIO(written)) as read:
+        assert read.format == "JPEG"
+        assert np.abs(np.asarray(read).astype(int) - small).mean() < 6

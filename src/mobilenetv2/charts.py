@@ -1,4 +1,4 @@
-"""Charts made of numbers, as PNG bytes: confusion matrices, reliability diagrams, the engine's memory.
+"""Charts made of numbers, as PNG bytes: confusion, reliability, a training run's curves, the engine's memory.
 
 Text is matplotlib's own font, which knows Latin, Greek and Cyrillic letters; others come out as boxes. Every chart
 is a figure of its own: matplotlib's global state is not touched.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 LABELLED_CLASSES = 30  # beyond this, tick labels would be too small to read
 GRID = 150  # cells per side of an unlabelled matrix: each is at least 4 pixels
 PAIRS = 20  # confused pairs listed beside an unlabelled matrix
+DOTS = 40  # epochs up to which each is a dot on its curve
 
 
 def new_figure(**options: Any) -> Figure:
@@ -102,6 +103,46 @@ def reliability(found: Reliability) -> bytes:
     below.legend(loc="best", framealpha=0.9, edgecolor="none")
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
+    return png(figure)
+
+
+def curves(rows: Sequence[Mapping[str, float]], kept: int | None = None) -> bytes:
+    """A PNG of a training run: losses, accuracy on validation pictures and learning rate, over its epochs.
+
+    `rows` are an epoch each, by the names of `metrics.csv`; what no row has is not drawn. The epoch `kept` is marked.
+    Raises `UsageError` where there is no row.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    if not rows:
+        raise UsageError("curves need at least one epoch, got none")
+    panels = [
+        (title, scale, lines)
+        for title, scale, lines in (
+            ("loss", 1, (("train_loss", "train", "#1c7ed6"), ("val_loss", "val", "#e8590c"))),
+            ("val accuracy, %", 100, (("val_accuracy", "", "#2f9e44"),)),
+            ("learning rate", 1, (("learning_rate", "", "#7048e8"),)),
+        )
+        if any(name in row for row in rows for name, _, _ in lines)
+    ]
+    figure = new_figure(figsize=(4 * len(panels), 3))
+    for axes, (title, scale, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        if kept is not None:
+            axes.axvline(kept, color="#868e96", lw=1, ls="--", label="kept epoch" if title == "loss" else None)
+        for name, label, colour in lines:
+            points = [(row["epoch"], scale * row[name]) for row in rows if name in row]
+            if points:
+                # dots where the line alone would be hard to see
+                axes.plot(*zip(*points, strict=True), color=colour, lw=2, label=label or None, marker="o",
+                          ms=4 if len(points) <= DOTS else 0)  # fmt: skip
+        axes.set_title(title, fontsize=11)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.grid(color="#e9ecef", lw=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.get_legend_handles_labels()[1]:
+            axes.legend(frameon=False, fontsize=9)
     return png(figure)
 
 

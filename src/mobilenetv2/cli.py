@@ -273,6 +273,7 @@ def models(as_json: Json = False) -> None:
 app.command()(cli_training.check)
 app.command()(cli_training.train)
 app.command()(cli_training.recipes)
+app.command()(cli_training.report)
 
 
 @app.command()

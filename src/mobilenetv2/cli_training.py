@@ -1,4 +1,4 @@
-"""The verbs for one's own pictures: check the data, train on it."""
+"""The verbs for one's own pictures: check the data, train on it, report what came of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mobilenetv2.errors import unknown_name
-from mobilenetv2.terminal import progress_bar, say, table
+from mobilenetv2.terminal import command_line, progress_bar, say, table
 
 
 def check(
@@ -49,6 +49,7 @@ def check(
 
 
 def train(
+    context: typer.Context,
     dataset: Annotated[
         Path, typer.Argument(help="A folder with a folder of pictures per class; demo leaves one in demo/pictures.")
     ],
@@ -89,6 +90,7 @@ def train(
     run = fit(
         dataset, out, recipe=chosen, init=start, teacher=learned_from, resume=resume, strict=strict,
         devices=devices, nodes=nodes, precision=precision, workers=workers, recompute=recompute,
+        command=None if resume else command_line(context),
     )  # fmt: skip
     print(run.text())
     if run.stopped:
@@ -114,6 +116,18 @@ def recipes(
     if draw is not None:
         files.write_bytes(draw, overview.curves())
         say(f"drawn: {draw}")
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="The folder of a training run.")],
+    as_json: Annotated[bool, typer.Option("--json", help="The outcome as one JSON object on stdout.")] = False,
+) -> None:
+    """Write a training run's report.html again: one page with all that is known of it."""
+    from mobilenetv2 import report as reporting
+
+    with progress_bar("evaluate", "pictures", after=2) as advance:
+        written = reporting.write(run, progress=advance)
+    print(json.dumps(reporting.read(run).to_json(), ensure_ascii=False) if as_json else written)
 
 
 def training() -> tuple[Any, Any]:

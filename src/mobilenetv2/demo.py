@@ -74,7 +74,7 @@ def demo(folder: Path, *, seconds: float = 90, pictures: int = 7000, seed: int =
     _write_contact_sheet(sheet, predictor, held_out)
 
     print(_report(run, evaluation, predictor, time.monotonic() - began))
-    print(f"\npictures with answers: {sheet}\nconfusion matrix: {confusion}\n")
+    print(f"\npictures with answers: {sheet}\nconfusion matrix: {confusion}\nthe run: {run.report}\n")
     print(_NEXT.format(model=run.model, picture=held_out.samples[0].path))
     return Demo(run, evaluation, sheet, confusion)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import os
 import re
@@ -239,17 +238,12 @@ def evaluate(
     )
 
 
-def write_report(evaluation: Evaluation, folder: str | os.PathLike[str]) -> Path:
-    """`report.json`, `classes.csv`, `confusion.png` and `reliability.png` in `folder`; returns `folder`.
-
-    The folder is made if it does not exist. The JSON is `to_json()` with two more keys: "confusion", a [true class,
-    answer, pictures] triple for each pair that occurred, and "mistakes", one object per wrong answer. The table is
-    `class_rows()` below a line with their names; a fraction of nothing is an empty cell. Raises `FileError`.
-    """
-    folder = Path(folder)
+def details(evaluation: Evaluation) -> dict[str, Any]:
+    """`to_json()` with two more keys: "confusion", a [true class, answer, pictures] triple for each pair that
+    occurred, and "mistakes", one object per wrong answer."""
     counts = evaluation.confusion[:, :-1]
     rows, columns = np.nonzero(counts)
-    report = {
+    return {
         **evaluation.to_json(),
         "confusion": np.stack([rows, columns, counts[rows, columns]], axis=1).tolist(),
         "mistakes": [
@@ -261,7 +255,16 @@ def write_report(evaluation: Evaluation, folder: str | os.PathLike[str]) -> Path
             for mistake in evaluation.mistakes
         ],
     }
-    files.write_text(folder / "report.json", json.dumps(report, ensure_ascii=False, indent=1) + "\n")
+
+
+def write_report(evaluation: Evaluation, folder: str | os.PathLike[str]) -> Path:
+    """`report.json`, `classes.csv`, `confusion.png` and `reliability.png` in `folder`; returns `folder`.
+
+    The folder is made if it does not exist. The JSON is `details()`, the table `class_rows()` below a line with their
+    names; a fraction of nothing is an empty cell. Raises `FileError`.
+    """
+    folder = Path(folder)
+    files.write_json(folder / "report.json", details(evaluation))
     files.write_bytes(folder / "confusion.png", charts.confusion(evaluation.confusion, evaluation.names))
     files.write_bytes(folder / "reliability.png", charts.reliability(evaluation.calibration))
     files.write_text(folder / "classes.csv", _csv(evaluation.class_rows()))

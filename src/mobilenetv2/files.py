@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mobilenetv2.errors import FileError
 
@@ -70,6 +72,13 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write `text` as UTF-8, atomically. Raises `FileError`."""
     write_bytes(path, text.encode())
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write plain JSON values, atomically, in letters that people read. Raises `FileError`."""
+    text = json.dumps(value, ensure_ascii=False, indent=1) + "\n"
+    # bytes of a file's name that are no UTF-8 become the escapes that JSON has for them
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def _umask() -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import colorsys
 import functools
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -153,6 +154,13 @@ def write_png(path: str | os.PathLike[str], rgb: UInt8Array) -> None:
     """Write uint8 RGB [H, W, 3] as a PNG, atomically. Raises `FileError`."""
     with files.writing(path) as temporary:
         Image.fromarray(rgb).save(temporary, format="png")
+
+
+def jpeg(rgb: UInt8Array) -> bytes:
+    """uint8 RGB [H, W, 3] as a JPEG file's bytes: a thumbnail takes about 8 KB, a tenth of its PNG."""
+    written = io.BytesIO()
+    Image.fromarray(rgb).save(written, format="jpeg", quality=85, optimize=True)
+    return written.getvalue()
 
 
 def fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:

@@ -6,12 +6,17 @@ import contextlib
 import io
 import os
 import re
+import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mobilenetv2.errors import Error, UsageError
+
+if TYPE_CHECKING:
+    import typer
 
 Progress = Callable[[int, int], None]  # (done, total)
 
@@ -22,8 +27,9 @@ def say(text: str) -> None:
 
 
 @contextlib.contextmanager
-def progress_bar(title: str, unit: str) -> Iterator[Progress]:
-    """A bar on stderr with speed and time left; nothing where stderr is not a terminal."""
+def progress_bar(title: str, unit: str, *, after: float = 0) -> Iterator[Progress]:
+    """A bar on stderr with speed and time left, for what takes more than `after` seconds; nothing where stderr is
+    not a terminal."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
@@ -32,14 +38,20 @@ def progress_bar(title: str, unit: str) -> Iterator[Progress]:
 
     speed = progress.TextColumn(f"{{task.fields[speed]}} {unit}/s")
     columns = (progress.TextColumn(title), progress.BarColumn(), progress.MofNCompleteColumn(), speed)
-    with progress.Progress(*columns, progress.TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=None, speed="")
+    bar = progress.Progress(*columns, progress.TimeRemainingColumn(), console=Console(stderr=True))
+    task = bar.add_task(title, total=None, speed="")
+    began = time.monotonic()
 
-        def advance(done: int, total: int) -> None:
-            current = bar.tasks[task].speed
-            bar.update(task, completed=done, total=total, speed=f"{current:.0f}" if current else "")
+    def advance(done: int, total: int) -> None:
+        if time.monotonic() - began >= after:
+            bar.start()
+        current = bar.tasks[task].speed
+        bar.update(task, completed=done, total=total, speed=f"{current:.0f}" if current else "")
 
+    try:
         yield advance
+    finally:
+        bar.stop()
 
 
 def table(rows: Sequence[Sequence[object]], *, header: Sequence[str] = (), right: Sequence[int] = ()) -> str:
@@ -56,6 +68,23 @@ def table(rows: Sequence[Sequence[object]], *, header: Sequence[str] = (), right
         for row in cells
     ]
     return "\n".join(lines)
+
+
+def command_line(context: typer.Context) -> str:
+    """The shell command that calls a verb with the arguments and options in `context`, those of their own value left
+    out, and `--resume`, which goes on with a command and is none of its own."""
+    options, arguments = [], []
+    for parameter in context.command.params:
+        value = context.params[parameter.name or ""]
+        if parameter.param_type_name == "argument":
+            arguments.append(str(value))
+        elif value != parameter.get_default(context) and parameter.name != "resume" and value is not None:
+            for one in value if isinstance(value, (list, tuple)) else [value]:
+                options += [parameter.opts[0]] if one is True else [parameter.opts[0], str(one)]
+    # what begins with a dash would be an option, save behind two
+    words = ["--", *arguments] if any(word.startswith("-") for word in arguments) else arguments
+    first, rest = ([], words) if "--" in words else (words, [])
+    return shlex.join(["mobilenetv2", context.info_name or "", *first, *options, *rest])
 
 
 def run(app: Any) -> None:

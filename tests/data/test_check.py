@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from mobilenetv2 import cli, image
-from mobilenetv2.data.check import DataCheck, check
+from mobilenetv2.data.check import DataCheck, check, from_json
 from mobilenetv2.errors import DatasetError
 
 
@@ -52,7 +52,7 @@ def test_nothing_is_found_in_sound_data(sound: Path) -> None:
     assert found.to_json()["ok"] is True
 
 
-def test_every_fault_is_found_and_no_other(sound: Path, tmp_path: Path) -> None:
+def test_every_fault_is_found_and_no_other(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train, val = sound / "train", sound / "val"
     (train / "cat" / "empty.jpg").write_bytes(b"")
     (train / "cat" / "text.png").write_text("not a picture")
@@ -77,6 +77,12 @@ def test_every_fault_is_found_and_no_other(sound: Path, tmp_path: Path) -> None:
     assert found.empty == (str(train / "owl"),)
     assert found.uneven == ("ant", 70, "cat", 6)
     assert len(found.findings) == 3 + 1 + 1 + 1 + 3 + 1 + 1 + 1
+    assert from_json(json.loads(json.dumps(found.to_json()))) == found
+
+    monkeypatch.chdir(tmp_path)
+    near = check("set")
+    assert near != found
+    assert near.absolute() == found
 
     result = CliRunner().invoke(cli.app, ["check", str(sound), "--json", "--strict", "--draw", str(tmp_path / "g.png")])
     assert result.exit_code == 1

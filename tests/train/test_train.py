@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mobilenetv2 import model_file
+from mobilenetv2 import model_file, report
 from mobilenetv2.data.classification import Sample, open_classification
 from mobilenetv2.errors import DatasetError, TrainingError, UsageError
 from mobilenetv2.evaluate import evaluate
@@ -47,6 +47,12 @@ TrainTiny = Callable[..., TrainingRun]
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes a third of a second for each run; `test_leaves.py` is about it."""
+    monkeypatch.setattr(report, "write", lambda run, **_: run / "report.html")
 
 
 def write_pictures(folder: Path, classes: dict[str, int], seed: int = 0) -> Path:

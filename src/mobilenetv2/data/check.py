@@ -102,6 +102,23 @@ class DataCheck:
             "skipped": self.skipped,
         }
 
+    def absolute(self) -> DataCheck:
+        """The same with the whole path of every file, which holds in any folder."""
+
+        def whole(groups: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+            return tuple(tuple(map(os.path.abspath, group)) for group in groups)
+
+        return dataclasses.replace(
+            self,
+            unreadable=tuple(
+                (os.path.abspath(file), why.replace(file, os.path.abspath(file))) for file, why in self.unreadable
+            ),
+            duplicates=whole(self.duplicates),
+            leaks=whole(self.leaks),
+            contradictions=whole(self.contradictions),
+            empty=tuple(map(os.path.abspath, self.empty)),
+        )
+
     def text(self) -> str:
         """The counts per class, and the findings."""
         width = max(5, *(len(name) for name in self.names))
@@ -116,6 +133,27 @@ class DataCheck:
             lines += ["", f"{self.skipped} files skipped: hidden, no pictures, or in no class's folder"]
         found = self.findings
         return "\n".join([*lines, "", *found, f"{len(found)} findings" if found else "nothing wrong was found"])
+
+
+def from_json(values: Mapping[str, Any]) -> DataCheck:
+    """The `DataCheck` that `to_json` gave. Raises `KeyError`, `TypeError` or `ValueError` where it did not."""
+    rows = values["classes"]
+    groups = {
+        kind: tuple(tuple(map(str, group)) for group in values[kind])
+        for kind in ("duplicates", "leaks", "contradictions")
+    }
+    uneven = values["uneven"]
+    return DataCheck(
+        names=tuple(row["label"] for row in rows),
+        counts={part: tuple(int(row[part]) for row in rows) for part in rows[0] if part != "label"},
+        unreadable=tuple((one["file"], one["error"]) for one in values["unreadable"]),
+        **groups,
+        missing=tuple((one["part"], one["label"]) for one in values["missing"]),
+        strangers=tuple((one["part"], one["label"], one["pictures"]) for one in values["strangers"]),
+        empty=tuple(values["empty"]),
+        uneven=None if uneven is None else (uneven[0], uneven[1], uneven[2], uneven[3]),
+        skipped=values["skipped"],
+    )
 
 
 def check(dataset: str | os.PathLike[str], *, progress: Progress | None = None) -> DataCheck:
@@ -185,26 +223,42 @@ def judge(
 
 
 def write_gallery(path: str | os.PathLike[str], found: DataCheck, parts: Mapping[str, ClassificationData]) -> None:
-    """A PNG for people: every fault that can be seen (red), else some pictures of each class. Raises `FileError`."""
+    """A PNG for people of the `gallery`. Raises `FileError`."""
+    plots.write_png(path, plots.contact_sheet(gallery(found, parts)))
+
+
+def gallery(found: DataCheck, parts: Mapping[str, ClassificationData], *, most: int = GALLERY) -> list[plots.Tile]:
+    """Every fault that can be seen (red, up to twice `most` pictures), else some pictures of each class.
+
+    A picture that cannot be read, or is no longer there, is grey.
+    """
     labels = {str(sample.path): data.names[sample.label] for data in parts.values() for sample in data.samples}
     part_of = {str(sample.path): part for part, data in parts.items() for sample in data.samples}
-    tiles: list[plots.Tile] = []
-    for file, reason in found.unreadable[:GALLERY]:
-        grey = np.full((96, 96, 3), 200, np.uint8)
-        tiles.append(plots.Tile(plots.thumbnail(grey), (Path(file).name, reason.removeprefix(f"{file} ")), right=False))
+    wanted: list[tuple[str, tuple[str, ...], bool | None]] = [
+        (file, (Path(file).name, reason.removeprefix(f"{file} ")), False) for file, reason in found.unreadable[:most]
+    ]
     for groups, what in (
         (found.leaks, "in several parts"),
         (found.contradictions, "in several classes"),
         (found.duplicates, "twice"),
     ):
-        for group in groups:
-            for file in group:
-                lines = (f"{what}: {part_of[file]}/{labels[file]}", Path(file).name)
-                tiles.append(plots.Tile(plots.thumbnail(image.read(file)), lines, right=False))
-    bad = {file for file, _ in found.unreadable}
-    sound = _spread([file for file in labels if file not in bad], max(GALLERY - len(tiles), 0))
-    tiles += [plots.Tile(plots.thumbnail(image.read(file)), (labels[file], Path(file).name)) for file in sound]
-    plots.write_png(path, plots.contact_sheet(tiles[: 2 * GALLERY]))
+        for file in (file for group in groups for file in group):
+            here = f"{part_of[file]}/{labels[file]}" if file in labels else "no longer there"
+            wanted.append((file, (f"{what}: {here}", Path(file).name), False))
+    bad = {file for file, _, _ in wanted}
+    sound = _spread([file for file in labels if file not in bad], max(most - len(wanted), 0))
+    wanted += [(file, (labels[file], Path(file).name), None) for file in sound]
+    wanted = wanted[: 2 * most]
+    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
+        seen = pool.map(_thumbnail, (file for file, _, _ in wanted))
+        return [plots.Tile(rgb, lines, right) for rgb, (_, lines, right) in zip(seen, wanted, strict=True)]
+
+
+def _thumbnail(file: str) -> npt.NDArray[np.uint8]:
+    try:
+        return plots.thumbnail(image.read(file))
+    except (ImageError, FileError):
+        return np.full((plots.TILE, plots.TILE, 3), 200, np.uint8)
 
 
 def _examine(sample: Sample) -> Examined:

@@ -100,6 +100,12 @@ def splits(path: str | os.PathLike[str]) -> tuple[str, ...]:
     return tuple(_split_folders(path)) if path.is_dir() else ()
 
 
+def place(file: str | os.PathLike[str], dataset: str | os.PathLike[str]) -> str:
+    """Where a picture lies in its data set (a folder, or a text file that lists it), the same on every machine."""
+    dataset = Path(dataset)
+    return Path(os.path.relpath(file, dataset if dataset.is_dir() else dataset.parent)).as_posix()
+
+
 def _open_folder(path: Path, classes: ModelInfo | None, split: str | None) -> ClassificationData:
     parts = _split_folders(path)
     folder = path

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,11 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
-from mobilenetv2 import model_file
-from mobilenetv2.errors import TrainingError, UsageError
+from mobilenetv2 import model_file, report
+from mobilenetv2.errors import Error, TrainingError, UsageError
 from mobilenetv2.model_file import ModelFile
 from mobilenetv2.nn import MobileNetV2, load_tensors
-from mobilenetv2.train import recipes, start
+from mobilenetv2.train import origin, recipes, start
 from mobilenetv2.train.batches import training_batches, validation_batches
 from mobilenetv2.train.classification import Classifier
 from mobilenetv2.train.pictures import CACHE_BYTES, open_training_data
@@ -32,6 +34,7 @@ class TrainingRun:
     `val_accuracy` (0..1) is that of the weights in the file `model`, measured as a share of the validation pictures;
     None without any. `epochs` counts what was trained, an unfinished last one included; `kept_epoch` is the one
     in the file. `seconds` is everything after the pictures were read, `pictures_per_second` training alone.
+    `report` is a page that shows all of it, None where it could not be written, which the last of the `notes` explains.
     `stopped` is True after Ctrl-C: `--resume` goes on.
     """
 
@@ -42,6 +45,7 @@ class TrainingRun:
     seconds: float
     pictures_per_second: float
     notes: tuple[str, ...] = ()
+    report: Path | None = None
     stopped: bool = False
 
     def text(self) -> str:
@@ -51,6 +55,8 @@ class TrainingRun:
             f"{self.model}: epoch {self.kept_epoch} of {self.epochs}{measured}",
             f"trained for {self.seconds:.0f} s, {self.pictures_per_second:.0f} pictures/s",
         ]
+        if self.report is not None:
+            lines.append(f"report: {self.report}")
         if self.stopped:
             lines.append("stopped before its end: the same command with --resume goes on after the last whole epoch")
         return "\n".join(lines)
@@ -74,13 +80,16 @@ def fit(
     workers: int | None = None,
     recompute: bool = False,
     cache_bytes: int = CACHE_BYTES,
+    command: str | None = None,
 ) -> TrainingRun:
     """Train a classifier on the pictures of `dataset` and leave a model file in the folder `out`.
 
     `out` gets `model.safetensors` (rewritten whenever an epoch is to be kept, so it is there from the first epoch
-    on), `last.ckpt`, `metrics.csv`, `run.json` and TensorBoard's events. It must be empty or new, unless `resume` goes
-    on with the run in it, or `overwrite` removes that run's files first. `recipe` of None is "finetune" with starting
-    weights and "basic" without, or the resumed run's own.
+    on), `last.ckpt`, `metrics.csv`, `run.json` and TensorBoard's events, and at the end `report.html`, for which the
+    engine measures the model. It must be empty or new, unless `resume` goes on with the run in it, or `overwrite`
+    removes that run's files first. `recipe` of None is "finetune" with starting weights and "basic" without, or the
+    resumed run's own. `command` is the shell command that the report names to repeat the run (None: made of the
+    arguments).
 
     `init` gives the weights to start from, its preprocessing and its width; its last layer is kept where its
     classes are the data's, in the same order. Folded batch norm in it stays as it is. `teacher` is a model of the same
@@ -115,7 +124,7 @@ def fit(
             folder.check_empty()
     if recipe.max_minutes is not None and devices * nodes > 1:
         raise UsageError("max_minutes is for one device: clocks differ, set max_minutes=none")
-    with display.reading() as read:
+    with display.bar("reading pictures") as read:
         data = open_training_data(dataset, seed=recipe.seed, strict=strict, cache_bytes=cache_bytes, progress=read)
     with own_random_state(recipe.seed):
         if resume:  # padding, preprocessing and the rest may be those of weights that the run began with
@@ -128,12 +137,22 @@ def fit(
     for note in data.notes:
         display.say(f"note: {note}")
     display.say(f"{len(data.names)} classes, {len(data.train)} pictures to train on, {len(data.val)} to measure")
+    options = {"strict": strict, "devices": devices, "nodes": nodes, "precision": precision, "workers": workers,
+               "recompute": recompute}  # fmt: skip
+    precision = _precision(precision, accelerator)
+    facts = origin.of_run(
+        dataset,
+        data,
+        command=command or _command(dataset, out, recipe, first, teacher is not None, options),
+        machine=origin.machine(accelerator=accelerator, processes=devices * nodes, precision=precision),
+    )
     if resume:
         folder.check_data(data)
     elif rank == 0:
         folder.remove()
         model_file.write(folder.start, first)
-        folder.write_settings(recipe, data)
+    if rank == 0:
+        folder.write_settings(recipe, data, facts)
 
     stop = StopRequest()
     saver = Saver(folder, info, recipe, stop, said=lambda row: display.epoch(row, recipe.epochs))
@@ -157,7 +176,7 @@ def fit(
             devices=devices,
             num_nodes=nodes,
             strategy="ddp" if devices * nodes > 1 else "auto",
-            precision=_precision(precision, accelerator),  # type: ignore[arg-type]
+            precision=precision,  # type: ignore[arg-type]
             accumulate_grad_batches=recipe.accumulate,
             gradient_clip_val=recipe.clip,
             callbacks=[*display.callbacks(), saver],
@@ -193,8 +212,11 @@ def fit(
             "stopped before the end of the first epoch: there is no model yet; the same command with --resume goes on"
         )
     if not stopped and rank == 0:
-        folder.write_settings(recipe, data, finished=True)
+        folder.write_settings(recipe, data, facts, finished=True)
         folder.start.unlink(missing_ok=True)
+    page, problem = _report(folder, display) if rank == 0 else (None, None)
+    if problem is not None:
+        display.say(problem)
     return TrainingRun(
         model=folder.model,
         val_accuracy=kept.get("val_accuracy"),
@@ -202,9 +224,32 @@ def fit(
         kept_epoch=int(kept["epoch"]),
         seconds=module.elapsed(),
         pictures_per_second=module.pictures / max(module.training_seconds, 1e-9),
-        notes=data.notes,
+        notes=data.notes if problem is None else (*data.notes, problem),
+        report=page,
         stopped=stopped,
     )
+
+
+def _command(
+    dataset: Path, out: Path, recipe: Recipe, first: ModelFile, taught: bool, options: dict[str, object]
+) -> str:
+    """`origin.command` of `fit`'s own arguments; the model that the run begins with knows whether it was given."""
+    defaults = inspect.signature(fit).parameters
+    changed = {name: value for name, value in options.items() if value != defaults[name].default}
+    init = first.info.provenance["started_from"] != start.RANDOM
+    return origin.command(dataset, out, recipe, init=init, teacher=taught, options=changed)
+
+
+def _report(folder: RunFolder, display: Display) -> tuple[Path | None, str | None]:
+    """The report's place, or why there is none: the model is safe by now, and stays."""
+    try:
+        with display.bar("measuring the model", after=2) as advance:
+            return report.write(folder.path, progress=advance), None
+    except (Error, OSError, MemoryError) as error:
+        why = str(error) or "not enough memory"
+    except KeyboardInterrupt:
+        why = "stopped"
+    return None, f"no report: {why}; mobilenetv2 report {shlex.quote(str(folder.path))} tries again"
 
 
 def _place(devices: int, nodes: int) -> tuple[int, int, int]:
@@ -219,7 +264,7 @@ def _place(devices: int, nodes: int) -> tuple[int, int, int]:
 def _precision(asked: str, accelerator: str) -> str:
     if asked != "auto":
         return asked
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+    if origin.on_gpu(accelerator):
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     return "32-true"
 

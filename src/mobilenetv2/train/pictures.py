@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from mobilenetv2 import image
 from mobilenetv2.data import check
 from mobilenetv2.data.check import DataCheck, Examined, open_parts
-from mobilenetv2.data.classification import ClassificationData, Sample
+from mobilenetv2.data.classification import ClassificationData, Sample, place
 from mobilenetv2.errors import DatasetError
 
 VAL_SHARE = 0.1  # of each class, where the data set has no val split
@@ -121,7 +120,7 @@ def open_training_data(
         fingerprint=_fingerprint(whole.names, train, val),
         square=height if height == width else None,
         check=checked,
-        held_out=() if "val" in parts else tuple(_place(one.sample.path, dataset) for one in val),
+        held_out=() if "val" in parts else tuple(place(one.sample.path, dataset) for one in val),
     )
 
 
@@ -166,11 +165,6 @@ def _split(ones: Sequence[Examined], seed: int) -> tuple[list[Examined], list[Ex
 
 def _rank(digest: str, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}\n{digest}".encode()).digest()
-
-
-def _place(path: Path, dataset: Path) -> str:
-    """Where a picture lies in its data set, the same on every machine."""
-    return Path(os.path.relpath(path, dataset if dataset.is_dir() else dataset.parent)).as_posix()
 
 
 def _check_classes(names: Sequence[str], train: Sequence[Examined], unreadable: dict[str, str]) -> None:

@@ -31,15 +31,26 @@ class Display:
             self._console.print(line, markup=False)
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[Callable[[int, int], None] | None]:
-        """A bar for pictures that are read, as `open_training_data` calls it."""
+    def bar(self, title: str, *, after: float = 0) -> Iterator[Callable[[int, int], None] | None]:
+        """A bar for something that takes its time, to be called with (done, total); it appears once that
+        took `after` seconds."""
         if not self._drawn:
             yield None
             return
-        columns = (rich.TextColumn("reading pictures"), rich.BarColumn(), rich.MofNCompleteColumn())
-        with rich.Progress(*columns, rich.TimeRemainingColumn(), console=self._console, transient=True) as bar:
-            task = bar.add_task("read", total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+        columns = (rich.TextColumn(title), rich.BarColumn(), rich.MofNCompleteColumn(), rich.TimeRemainingColumn())
+        bar = rich.Progress(*columns, console=self._console, transient=True)
+        task = bar.add_task(title, total=None)
+        began = time.monotonic()
+
+        def advance(done: int, total: int) -> None:
+            if time.monotonic() - began >= after:
+                bar.start()
+            bar.update(task, completed=done, total=total)
+
+        try:
+            yield advance
+        finally:
+            bar.stop()
 
     def callbacks(self) -> list[Callback]:
         """What shows the training itself."""

@@ -301,6 +301,16 @@ def differences(recipe: Recipe, other: Recipe) -> list[str]:
     return [name for name in names if getattr(recipe, name) != getattr(other, name)]
 
 
+def provenance(recipe: Recipe) -> dict[str, Any]:
+    """Where a recipe's fields come from: "recipe_source" (a sentence) and "recipe_changed", the named recipe's values
+    of the fields that differ from it; None and {} for a recipe that is not a named one."""
+    named = RECIPES.get(recipe.name)
+    return {
+        "recipe_source": SOURCES.get(recipe.name),
+        "recipe_changed": {} if named is None else {name: getattr(named, name) for name in differences(named, recipe)},
+    }
+
+
 def _parse(name: str, text: str, wanted: Any) -> Any:
     choices = get_args(wanted)
     if get_origin(wanted) is Literal:

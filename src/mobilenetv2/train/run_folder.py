@@ -6,14 +6,12 @@ import csv
 import dataclasses
 import datetime
 import io
-import json
 import platform
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -21,12 +19,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from mobilenetv2 import __version__, files, model_file
 from mobilenetv2.errors import UsageError
 from mobilenetv2.model_file import ModelFile, ModelInfo
+from mobilenetv2.run_files import RunFiles
 from mobilenetv2.train import recipes, schedule
 from mobilenetv2.train.classification import Classifier
 from mobilenetv2.train.pictures import TrainingData
 from mobilenetv2.train.recipes import Recipe
 from mobilenetv2.train.running import Stopped, StopRequest
 
+BEGAN = ("command", "directory", "date", "notes")
 COLUMNS: tuple[str, ...] = (
     "epoch", "learning_rate", "train_loss", "val_loss", "val_accuracy", "pictures_per_second", "seconds",
 )  # fmt: skip
@@ -36,39 +36,8 @@ _SAVE_EVERY_S = 600
 
 
 @dataclass(frozen=True, slots=True)
-class RunFolder:
-    """Where the files of a run are.
-
-    `model` holds the epoch that the recipe keeps, `last` everything needed to go on, `start` the weights that the run
-    began with (until it is finished), `metrics` a line per epoch, `settings` the recipe, the data's fingerprint and
-    the classes, and `events` is what TensorBoard shows.
-    """
-
-    path: Path
-
-    @property
-    def model(self) -> Path:
-        return self.path / "model.safetensors"
-
-    @property
-    def last(self) -> Path:
-        return self.path / "last.ckpt"
-
-    @property
-    def start(self) -> Path:
-        return self.path / "start.safetensors"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.csv"
-
-    @property
-    def events(self) -> Path:
-        return self.path / "tensorboard"
-
-    @property
-    def settings(self) -> Path:
-        return self.path / "run.json"
+class RunFolder(RunFiles):
+    """The files of a run, as training begins, resumes and removes them."""
 
     def check_empty(self) -> None:
         """Raise `UsageError` unless a new run may write here."""
@@ -80,30 +49,40 @@ class RunFolder:
 
     def remove(self) -> None:
         """Remove the run's files, and the folder where nothing else is in it."""
-        for file in (self.model, self.last, self.start, self.metrics, self.settings):
+        for file in (
+            self.model, self.last, self.start, self.metrics, self.settings, self.check, self.evaluation, self.report,
+        ):  # fmt: skip
             file.unlink(missing_ok=True)
         shutil.rmtree(self.events, ignore_errors=True)
         if self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()
 
-    def write_settings(self, recipe: Recipe, data: TrainingData, *, finished: bool = False) -> None:
+    def write_settings(
+        self, recipe: Recipe, data: TrainingData, origin: Mapping[str, Any], *, finished: bool = False
+    ) -> None:
+        """`run.json` and `check.json`. Of `origin` (`train.origin`), what `BEGAN` names stays as the run began."""
+        before = self.read_settings() if self.settings.exists() else {}
         settings = {
             "recipe": dataclasses.asdict(recipe),
+            **recipes.provenance(recipe),
             "classes": list(data.names),
             "fingerprint": data.fingerprint,
             "notes": list(data.notes),
             "held_out": list(data.held_out),
+            **origin,
+            **{name: before[name] for name in BEGAN if name in before},
             "versions": versions(),
             "finished": finished,
         }
-        files.write_text(self.settings, json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
+        files.write_json(self.check, data.check.absolute().to_json())
+        files.write_json(self.settings, settings)
 
     def recipe_to_resume(self, recipe: Recipe | None) -> Recipe:
         """The recipe of the run that is to go on; `recipe` must be the same, or None.
 
         Raises `UsageError` where there is no run, it is finished, or it began with another recipe.
         """
-        settings = self._read_settings() if self.settings.exists() else None
+        settings = self.read_settings() if self.settings.exists() else None
         if settings is not None and settings["finished"]:
             raise UsageError(f"the run in {self.path} is finished: train on from its model with --init {self.model}")
         if settings is None or not self.start.exists():
@@ -116,16 +95,9 @@ class RunFolder:
 
     def check_data(self, data: TrainingData) -> None:
         """Raise `UsageError` unless `data` is what the run began with."""
-        settings = self._read_settings()
+        settings = self.read_settings()
         if settings["fingerprint"] != data.fingerprint:
             raise UsageError(f"the run in {self.path} began with other pictures: start a new run for these")
-
-    def rows(self) -> list[dict[str, float]]:
-        """The metrics so far, a dict per epoch."""
-        text = files.read_bytes(self.metrics).decode() if self.metrics.exists() else ""
-        return [
-            {name: float(value) for name, value in row.items() if value} for row in csv.DictReader(io.StringIO(text))
-        ]
 
     def write_rows(self, rows: list[Row]) -> None:
         text = io.StringIO()
@@ -133,12 +105,6 @@ class RunFolder:
         writer.writeheader()
         writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
         files.write_text(self.metrics, text.getvalue())
-
-    def _read_settings(self) -> dict[str, Any]:
-        try:
-            return json.loads(files.read_bytes(self.settings))
-        except ValueError:
-            raise UsageError(f"{self.settings} is damaged: the run cannot go on") from None
 
 
 class Saver(Callback):

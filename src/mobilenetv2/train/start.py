@@ -20,6 +20,7 @@ from mobilenetv2.train.run_folder import versions
 
 DEFAULT_WIDTH = 1.0
 DEFAULT_SIZE = 224  # pixels
+RANDOM = "random weights"  # what a run started from, where it had no others
 
 
 def model(data: TrainingData, recipe: Recipe, init: ModelFile | None) -> tuple[ModelFile, list[str]]:
@@ -32,7 +33,7 @@ def model(data: TrainingData, recipe: Recipe, init: ModelFile | None) -> tuple[M
     if init is None:
         network = Spec(backbone(width_mult=recipe.width_mult or DEFAULT_WIDTH), head)
         preprocessing = _preprocessing(recipe.size or DEFAULT_SIZE, data)
-        started_from = "random weights"
+        started_from = RANDOM
     else:
         network = Spec(init.info.spec.backbone, head)
         if recipe.width_mult not in (None, network.backbone.width_mult):

@@ -1,0 +1,81 @@
+"""Where a run comes from: the command that repeats it, the pictures, the machine, the date."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import shlex
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mobilenetv2.engine import cpu
+from mobilenetv2.train import recipes
+from mobilenetv2.train.pictures import Pictures, TrainingData
+from mobilenetv2.train.recipes import Recipe
+
+
+def of_run(dataset: Path, data: TrainingData, *, command: str, machine: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain JSON values for `run.json`, the folder in which `command` was given among them."""
+    return {
+        "dataset": os.path.abspath(dataset),
+        "pictures": {"train": _per_class(data.train, data.names), "val": _per_class(data.val, data.names)},
+        "command": command,
+        "directory": os.getcwd(),
+        "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "machine": dict(machine),
+    }
+
+
+def command(
+    dataset: Path, out: Path, recipe: Recipe, *, init: bool, teacher: bool, options: Mapping[str, object]
+) -> str:
+    """The shell command of a run that was not started by one.
+
+    `options` are those of the command line that are not as they would be anyway, True for one without a value. Weights
+    in memory have no name: STARTING_WEIGHTS and TEACHER stand for them.
+    """
+    named = recipes.RECIPES.get(recipe.name, recipes.find("basic"))
+    words = ["mobilenetv2", "train", str(dataset), "--out", str(out), "--recipe", named.name]
+    for name in recipes.differences(named, recipe):
+        value = getattr(recipe, name)
+        # true, false, none
+        words += ["--set", f"{name}={str(value).lower() if value is None or isinstance(value, bool) else value}"]
+    words += ["--init", "STARTING_WEIGHTS"] if init else []
+    words += ["--teacher", "TEACHER"] if teacher else []
+    for name, value in options.items():
+        words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    return shlex.join(words)
+
+
+def on_gpu(accelerator: str) -> bool:
+    """Whether Lightning's `accelerator` means an NVIDIA or AMD GPU here."""
+    return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+
+
+def machine(*, accelerator: str, processes: int, precision: str) -> dict[str, Any]:
+    """What a run's speed depends on. `threads` are torch's, of each process."""
+    return {
+        "cpu": cpu.model_name(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": _device(accelerator),
+        "processes": processes,
+        "precision": precision,
+        "system": platform.platform(),
+    }
+
+
+def _device(accelerator: str) -> str:
+    if on_gpu(accelerator):
+        return torch.cuda.get_device_name()
+    return "Apple GPU" if accelerator in ("auto", "mps") and torch.backends.mps.is_available() else "CPU"
+
+
+def _per_class(pictures: Pictures, names: tuple[str, ...]) -> list[int]:
+    counted = Counter(sample.label for sample in pictures.samples)
+    return [counted[label] for label in range(len(names))]
