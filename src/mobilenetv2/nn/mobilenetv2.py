@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mobilenetv2 import spec, spec_fields
 from mobilenetv2.errors import UsageError
 from mobilenetv2.nn.recompute import recomputing
-from mobilenetv2.spec import BlockSpec, ConvSpec, Padding, Shortcut, Spec
+from mobilenetv2.spec import BlockSpec, Classifier, ConvSpec, Padding, Shortcut, Spec
 
 _make_divisible = spec.make_divisible
 Norm = Callable[[int], nn.Module]
@@ -157,7 +157,8 @@ class MobileNetV2(nn.Module):
         return self
 
     def _build(self, network: Spec, norm_layer: Norm | None, block: Callable[..., nn.Module] | None) -> None:
-        net = network.backbone
+        net, head = network.backbone, network.head
+        assert isinstance(head, Classifier), head
         norm = norm_layer or (lambda channels: nn.BatchNorm2d(channels, eps=net.bn_eps))
         self.spec = network
         self.last_channel = spec.last(net).out_channels
@@ -168,9 +169,7 @@ class MobileNetV2(nn.Module):
             nn.Sequential(*_conv_norm_activation(spec.last(net), norm)),
         )  # fmt: skip
         layer = spec.linear(network)
-        self.classifier = nn.Sequential(
-            nn.Dropout(p=network.head.dropout), nn.Linear(layer.in_features, layer.out_features)
-        )
+        self.classifier = nn.Sequential(nn.Dropout(p=head.dropout), nn.Linear(layer.in_features, layer.out_features))
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -222,6 +221,8 @@ def mobilenet_v2(
     name = "torchvision/1.0-224-v1" if weights is None else _weights_name(weights)
     model = load_model(name, progress=progress)
     network = model.info.spec
+    if not isinstance(network.head, Classifier):
+        raise UsageError(f"{name} is a model for {network.task}, not a classifier")
     asked = MobileNetV2(**{"num_classes": network.head.outputs, **_spec_arguments(network), **kwargs})
     if spec.tensors(asked.spec) != spec.tensors(network) or asked.spec.backbone != network.backbone:
         raise UsageError(f"{name} has other tensors or another padding than the network asked for: {kwargs}")
@@ -291,9 +292,10 @@ def _initialise(module: nn.Module) -> None:
 
 
 def _spec_arguments(network: Spec) -> dict[str, Any]:
-    net = network.backbone
+    net, head = network.backbone, network.head
+    assert isinstance(head, Classifier), head
     fields = {name: getattr(net, name) for name in net.__dataclass_fields__}
-    return {"inverted_residual_setting": fields.pop("stages"), "dropout": network.head.dropout, **fields}
+    return {"inverted_residual_setting": fields.pop("stages"), "dropout": head.dropout, **fields}
 
 
 def _weights_name(weights: object) -> str:
