@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 
 import numpy as np
 import pytest
@@ -97,43 +96,58 @@ def test_a_contact_sheet_of_nothing_is_refused():
         plots.contact_sheet([])
 
 
-# ---- boxes
+def test_boxes_are_drawn_where_they_are_and_the_rest_of_the_photo_is_left_alone() -> None:
+    photo = grey(400, 600)
+    drawn = plots.photo_with_boxes(photo, [plots.Box((100, 100, 500, 300), plots.colour_of(3), "dog 93 %")])
+    assert drawn.shape == photo.shape
+    colour = plots.colour_of(3)
+    for y, x in ((100, 300), (299, 300), (200, 100), (200, 499)):
+        assert tuple(drawn[y, x]) == colour
+    assert (drawn[110:290, 110:490] == 128).all()
+    assert (drawn[:70] == 128).all()
+    assert not (photo != 128).any()
 
 
-def test_boxes_are_drawn_where_they_are_at_the_size_of_the_drawing() -> None:
-    grey = np.full((100, 200, 3), 90, np.uint8)
-    drawn = plots.with_boxes(grey, [plots.Mark((20, 10, 120, 60), (255, 0, 0))], sides=(400, 400))
-    assert drawn.shape == (200, 400, 3)
-    rows, columns = np.nonzero((drawn == (255, 0, 0)).all(axis=-1))
-    assert (columns.min(), rows.min(), columns.max(), rows.max()) == (40, 20, 239, 119)
-    assert (drawn[60, 100] == 90).all()
-    assert (grey == 90).all()
+@pytest.mark.parametrize("size", [(1, 700), (700, 1), (30, 40), (60, 600), (2500, 1800)])
+@pytest.mark.parametrize("place", ["whole", "corner", "dot"])
+def test_labels_are_within_the_picture_whatever_its_shape(size: tuple[int, int], place: str) -> None:
+    height, width = size
+    photo = grey(*size)
+    xyxy = {
+        "whole": (0.0, 0.0, float(width), float(height)),
+        "corner": (width - 0.5, height - 0.5, float(width), float(height)),
+        "dot": (width / 2, height / 2, width / 2 + 0.1, height / 2 + 0.1),
+    }[place]
+    text = "a label that is longer than many a photo is wide 93 %"
+    drawn = plots.photo_with_boxes(
+        photo, [plots.Box(xyxy, plots.colour_of(0), text), plots.Box(xyxy, plots.colour_of(1), "99 %")]
+    )
+    for kind in (0, 1) if height > 1 else (0,):  # a line of pixels has room for one
+        assert pixels_of(drawn, plots.colour_of(kind)).sum() > 400  # its background, some 18 pixels high
 
 
-def test_boxes_beyond_the_photo_and_very_small_ones_are_drawn_too() -> None:
-    grey = np.full((50, 50, 3), 90, np.uint8)
-    small = plots.with_boxes(grey, [plots.Mark((10.1, 10.1, 10.2, 10.2), (0, 255, 0))], sides=(50, 50))
-    assert (small[10, 10] == (0, 255, 0)).all()
-    wide = plots.with_boxes(grey, [plots.Mark((-99, 20, 99, 30), (0, 255, 0))], sides=(50, 50))
-    assert (wide[20] == (0, 255, 0)).all()
-
-
-def test_the_text_of_a_box_stays_in_the_photo() -> None:
-    grey = np.full((480, 480, 3), 90, np.uint8)
-    corners = ((0, 0, 30, 30), (470, 0, 480, 9), (470, 470, 480, 480), (100, 200, 200, 300))
-    for corner in corners:
-        drawn = plots.with_boxes(grey, [plots.Mark(corner, (255, 0, 0), "dog 0.93")])
-        plate = (drawn == (255, 0, 0)).all(axis=-1)
-        assert plate.sum() > 400
-        assert (drawn[plate.any(axis=1)][:, plate.any(axis=0), 0] < 90).any()  # ink
-    long = plots.with_boxes(grey, [plots.Mark((0, 0, 5, 5), (255, 0, 0), "x" * 500)])
-    assert long.shape == grey.shape
+def test_the_first_boxes_label_is_never_covered() -> None:
+    photo = grey(400, 600)
+    boxes = [plots.Box((50, 50, 300, 300), plots.colour_of(kind), f"class {kind}") for kind in range(12)]
+    first = plots.photo_with_boxes(photo, boxes[:1])
+    label = pixels_of(first, plots.colour_of(0))
+    label[50:] = False  # above the box
+    assert label.sum() > 400
+    assert (plots.photo_with_boxes(photo, boxes)[label] == plots.colour_of(0)).all()
 
 
 def test_classes_have_colours_of_their_own() -> None:
-    colours = [plots.colour_of(i) for i in range(20)]
-    assert len(set(colours)) == 20
-    assert all(np.abs(np.subtract(one, two)).max() > 30 for one, two in itertools.pairwise(colours))
+    colours = np.array([plots.colour_of(kind) for kind in range(80)], int)
+    assert len({tuple(colour) for colour in colours}) == 80
+    differences = np.abs(colours[:20, None] - colours[None, :20]).sum(axis=2) + 1000 * np.eye(20, dtype=int)
+    assert differences.min() > 80
+    assert plots.colour_of(1000) == plots.colour_of(1000)
+
+
+def test_boxes_without_text_need_no_room_for_it() -> None:
+    narrow = plots.photo_with_boxes(grey(192, 20), [plots.Box((-99, 20, 99, 30), (255, 0, 0))], sides=(192, 192))
+    assert narrow.shape == (192, 20, 3)
+    assert (narrow[20] == (255, 0, 0)).all()
 
 
 def test_a_thumbnail_as_jpeg_is_small_and_nearly_the_same(grace_hopper):

@@ -8,11 +8,11 @@ bytes are elements x 1, 2 or 4 for int8, float16 or float32.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from mobilenetv2.errors import UsageError
-from mobilenetv2.spec import BlockSpec, ConvSpec, Spec, blocks, last, linear, stem
+from mobilenetv2.spec import BlockSpec, ConvSpec, Spec, SSDLite, blocks, last, linear, ssdlite, stem, taps
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class LayerCost:
     """One layer at one input size. `output` is (height, width, channels).
 
     `live` counts the elements that exist while the layer runs one layer at a time: its input, its output, and
-    what a later shortcut needs. Activations are applied in place.
+    what a later shortcut or head needs. Activations are applied in place; what the heads give is not kept.
     """
 
     name: str
@@ -77,6 +77,22 @@ def complexity(spec: Spec, size: int | tuple[int, int]) -> Complexity:
 
 
 def _layers(spec: Spec, height: int, width: int) -> Iterator[LayerCost]:
+    costs = list(_backbone(spec, height, width))
+    if isinstance(spec.head, SSDLite):
+        yield from _detector(spec, costs)
+        return
+    yield from costs
+    cost = costs[-1]
+    channels = cost.output[2]
+    yield LayerCost("pool", "global mean", (1, 1, channels), 0, 0, cost.elements + channels)
+    layer = linear(spec)
+    weights = layer.in_features * layer.out_features
+    live = layer.in_features + layer.out_features
+    parameters = weights + layer.out_features
+    yield LayerCost(layer.name, "linear", (1, 1, layer.out_features), parameters, weights, live)
+
+
+def _backbone(spec: Spec, height: int, width: int) -> Iterator[LayerCost]:
     net = spec.backbone
     cost = _conv(stem(net), height, width)
     yield cost
@@ -88,15 +104,53 @@ def _layers(spec: Spec, height: int, width: int) -> Iterator[LayerCost]:
         cost = costs[-1]
         adds_wide = following is not None and following.shortcut == "expansion"
         wide = costs[-2].elements if adds_wide else 0
-    cost = _conv(last(net), *cost.output[:2])
-    yield cost
-    channels = cost.output[2]
-    yield LayerCost("pool", "global mean", (1, 1, channels), 0, 0, cost.elements + channels)
-    layer = linear(spec)
-    weights = layer.in_features * layer.out_features
-    live = layer.in_features + layer.out_features
-    parameters = weights + layer.out_features
-    yield LayerCost(layer.name, "linear", (1, 1, layer.out_features), parameters, weights, live)
+    yield _conv(last(net), *cost.output[:2])
+
+
+def _detector(spec: Spec, costs: list[LayerCost]) -> Iterator[LayerCost]:
+    """The backbone's layers, then extras, then heads; maps wait for the heads that read them."""
+    names = _tapped(spec)
+    made: dict[str, LayerCost] = {}
+    source = None
+    for cost in costs:
+        waiting = sum(other.elements for other in made.values() if other is not source)
+        yield replace(cost, live=cost.live + waiting)
+        source = cost
+        if cost.name in names:
+            made[cost.name] = cost
+    maps = [made[name] for name in names]
+    found = ssdlite.layers(spec)
+    for chain in found.extras:
+        waiting = sum(other.elements for other in maps[:-1])
+        costs = _chain(chain, maps[-1], waiting, again=True)
+        yield from costs
+        maps.append(costs[-1])
+    for k, (class_head, box_head) in enumerate(zip(found.class_heads, found.box_heads, strict=True)):
+        waiting = sum(other.elements for other in maps[k + 1 :])
+        yield from _chain(class_head, maps[k], waiting, again=True)
+        yield from _chain(box_head, maps[k], waiting, again=False)
+
+
+def _tapped(spec: Spec) -> list[str]:
+    """The names of the layers whose outputs the detector's first heads read."""
+    names: list[str] = []
+    for name in ssdlite.head_of(spec).taps:
+        tap = taps(spec.backbone)[name]
+        block = None if tap.block is None else blocks(spec.backbone)[tap.block]
+        if block is None:
+            names.append(last(spec.backbone).name)
+        else:
+            names.append(block.expand.name if tap.expanded and block.expand else block.project.name)
+    return names
+
+
+def _chain(convs: Sequence[ConvSpec], source: LayerCost, kept: int, *, again: bool) -> list[LayerCost]:
+    """One after the other; `kept` elements wait meanwhile, and so does the source where it is read `again`."""
+    costs: list[LayerCost] = []
+    for conv in convs:
+        waiting = kept + (source.elements if again and costs else 0)
+        costs.append(_conv(conv, *(costs[-1] if costs else source).output[:2], waiting))
+    return costs
 
 
 def _block(block: BlockSpec, height: int, width: int, wide: int) -> list[LayerCost]:

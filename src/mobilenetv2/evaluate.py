@@ -188,6 +188,8 @@ def evaluate(
     picture of it could be read, and `Error` where the network's output is not finite.
     """
     info = predictor.info
+    if info.task != "classification":
+        raise UsageError(f"labelled pictures measure classification; this is a model for {info.task}")
     if data.names != tuple(info.label(i) for i in range(info.classes)):
         raise UsageError(
             f"the data's {len(data.names)} classes are not the model's {info.classes} in the model's order: "
@@ -206,6 +208,7 @@ def evaluate(
         if isinstance(answer, Error):
             unreadable.append((str(sample.path), str(answer)))
         else:
+            assert isinstance(answer, Classification)
             indices = [found.index for found in answer.predictions]
             confidence = answer.predictions[0].score
             read.append((sample, indices[0], confidence))

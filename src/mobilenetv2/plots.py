@@ -32,6 +32,7 @@ RIGHT: Colour = (64, 192, 87)
 WRONG: Colour = (250, 82, 82)
 
 PHOTO_SIDES = (480, 960)  # the longer side of a drawn photo: least and largest
+BOXES_SIDES = (480, 1600)  # the same where boxes are drawn on it, which may be small
 PANEL_WIDTH = 400  # a narrower photo is centred above a panel of this width
 TILE = 192  # side of a contact sheet's thumbnails
 
@@ -46,47 +47,6 @@ class Tile:
     rgb: UInt8Array
     lines: tuple[str, ...]
     right: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A box on a photo, x1, y1, x2, y2 in the photo's pixels, with its text where there is any."""
-
-    box_xyxy: tuple[float, float, float, float]
-    colour: Colour
-    text: str = ""
-
-
-def colour_of(index: int) -> Colour:
-    """A colour for a class: neighbours in number are far apart in hue."""
-    hue = (0.58 + index * 0.618034) % 1  # the golden ratio spreads any number of them
-    red, green, blue = colorsys.hsv_to_rgb(hue, 0.75 if index % 2 else 0.55, 1.0)
-    return round(255 * red), round(255 * green), round(255 * blue)
-
-
-def with_boxes(rgb: UInt8Array, marks: Sequence[Mark], *, sides: tuple[int, int] = PHOTO_SIDES) -> UInt8Array:
-    """`rgb` [H, W, 3] with boxes drawn on it; its longer side becomes one of `sides`, the least and the largest.
-
-    Later marks lie over earlier ones. Text stands on the upper edge of its box, inside the photo.
-    """
-    photo = _scaled(rgb, *sides)
-    scale_x, scale_y = photo.width / rgb.shape[1], photo.height / rgb.shape[0]
-    longer = max(photo.size)
-    line, font = max(1, round(longer / 240)), _font(min(max(round(longer / 45), 11), 20))
-    draw = ImageDraw.Draw(photo)
-    for mark in marks:
-        x1, y1, x2, y2 = mark.box_xyxy
-        left, top = round(x1 * scale_x), round(y1 * scale_y)
-        right, bottom = max(round(x2 * scale_x) - 1, left), max(round(y2 * scale_y) - 1, top)
-        draw.rectangle((left, top, right, bottom), outline=mark.colour, width=line)
-        if mark.text:
-            text = fitted(mark.text, font, photo.width)
-            _, _, width, height = font.getbbox(text)
-            x = min(max(left, 0), max(photo.width - round(width) - 4, 0))
-            y = min(max(top - round(height) - 4, 0), max(photo.height - round(height) - 4, 0))
-            draw.rectangle((x, y, x + width + 4, y + height + 4), fill=mark.colour)
-            draw.text((x + 2, y + 2), text, PAPER, font)
-    return np.asarray(photo)
 
 
 def photo_with_bars(rgb: UInt8Array, rows: Sequence[tuple[str, float, str]], *, title: str = "") -> UInt8Array:
@@ -121,6 +81,63 @@ def photo_with_bars(rgb: UInt8Array, rows: Sequence[tuple[str, float, str]], *, 
         draw.text((width - pad, y), end, ink, font, anchor="rm")
         y += row_height
     return np.asarray(canvas)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A box in pixels of the photo (left, top, right, bottom), with a line of text on it where there is any."""
+
+    xyxy: tuple[float, float, float, float]
+    colour: Colour
+    text: str = ""
+
+
+def photo_with_boxes(
+    rgb: UInt8Array, found: Sequence[Box], *, title: str = "", sides: tuple[int, int] = BOXES_SIDES
+) -> UInt8Array:
+    """`rgb` [H, W, 3] with boxes drawn on it, the first on top; `title` is a line below.
+
+    The photo's longer side becomes one of `sides`, the least and the largest, its proportions stay; a photo too narrow
+    for a label gets dark space beside or below it. A label lies above its box, in it or below it, where no earlier
+    label is, and within the picture. Raises `UsageError` where `rgb` is not uint8 [H, W, 3].
+    """
+    photo = _scaled(rgb, *sides)
+    size = min(max(round(max(photo.size) / 50), 13), 24)
+    font, line, pad = _font(size), round(1.4 * size), round(0.3 * size)
+    width, height = photo.size
+    if any(box.text for box in found):
+        width, height = max(width, 10 * size), max(height, line)
+    canvas = Image.new("RGB", (width, height + (2 * line if title else 0)), PAPER)
+    canvas.paste(photo, (0, 0))
+    draw = ImageDraw.Draw(canvas)
+    across, down = photo.width / rgb.shape[1], photo.height / rgb.shape[0]
+    corners = [
+        (round(left * across), round(top * down), round(right * across) - 1, round(bottom * down) - 1)
+        for left, top, right, bottom in (box.xyxy for box in found)
+    ]
+    thick = max(2, round(max(photo.size) / 320))
+    for box, corner in reversed(list(zip(found, corners, strict=True))):
+        _outline(draw, corner, box.colour, thick)
+    labelled = [(box, corner) for box, corner in zip(found, corners, strict=True) if box.text]
+    texts = [fitted(box.text, font, width - 2 * pad) for box, _ in labelled]
+    places: list[tuple[int, int, int, int]] = []
+    for (_, corner), text in zip(labelled, texts, strict=True):
+        label = (round(font.getlength(text)) + 2 * pad, line)
+        places.append(_label_place(corner, label, (width, height), places))
+    for (box, _), text, (left, top, right, bottom) in reversed(list(zip(labelled, texts, places, strict=True))):
+        draw.rectangle((left, top, right - 1, bottom - 1), box.colour)
+        draw.text((left + pad, (top + bottom) // 2), text, _readable_on(box.colour), font, anchor="lm")
+    if title:
+        draw.text((pad, height + line), fitted(title, font, width - 2 * pad), INK, font, anchor="lm")
+    return np.asarray(canvas)
+
+
+def colour_of(kind: int) -> Colour:
+    """A strong colour for each number from 0 up: 20 that differ well, then 20 between them, and so on."""
+    slot = 7 * kind % 20  # numbers that follow each other are far apart on the colour wheel; its neighbours alternate
+    saturation, value = ((0.85, 1.0), (0.9, 0.65))[slot % 2]
+    red, green, blue = colorsys.hsv_to_rgb(slot / 20 + kind // 20 % 4 / 80, saturation, value)
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def thumbnail(rgb: UInt8Array) -> UInt8Array:
@@ -193,6 +210,42 @@ def _scaled(rgb: UInt8Array, least: int, largest: int) -> Image.Image:
         return photo.resize((width, height), Image.Resampling.BICUBIC)
     # a box filter first halves the time for 6000 x 4000: 0.55 -> 0.28 s
     return photo.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def _outline(draw: ImageDraw.ImageDraw, corner: tuple[int, int, int, int], colour: Colour, thick: int) -> None:
+    """A box's edge, with a dark line on both sides of it, so that it shows on its own colour too."""
+    left, top, right, bottom = corner
+    right, bottom = max(left, right), max(top, bottom)
+    for inset, ink, width in ((-1, PAPER, thick + 2), (0, colour, thick)):
+        edge = (left + inset, top + inset, max(right - inset, left + inset), max(bottom - inset, top + inset))
+        draw.rectangle(edge, None, ink, width)
+
+
+def _label_place(
+    corner: tuple[int, int, int, int],
+    label: tuple[int, int],
+    canvas: tuple[int, int],
+    taken: Sequence[tuple[int, int, int, int]],
+) -> tuple[int, int, int, int]:
+    """Where a label of (width, height) goes on the canvas: the first free place, else the first that is within it."""
+    left, top, _, bottom = corner
+    x = min(max(left, 0), canvas[0] - label[0])
+    lines = [top - label[1], top, bottom + 1]
+    lines += [top + side * n * label[1] for side in (1, -1) for n in range(1, 6)]
+    places = [(x, y, x + label[0], y + label[1]) for y in lines]
+    within = [place for place in places if place[1] >= 0 and place[3] <= canvas[1]]
+    if not within:
+        y = min(max(top, 0), canvas[1] - label[1])
+        within = [(x, y, x + label[0], y + label[1])]
+    free = (p for p in within if not any(p[0] < t[2] and t[0] < p[2] and p[1] < t[3] and t[1] < p[3] for t in taken))
+    return next(free, within[0])
+
+
+def _readable_on(colour: Colour) -> Colour:
+    """Black or white, whichever stands out more (WCAG's relative luminance: equal contrast is at 0.18)."""
+    linear = [(c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4) for c in colour]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return (0, 0, 0) if luminance > 0.18 else (255, 255, 255)
 
 
 @functools.cache

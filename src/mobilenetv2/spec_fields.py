@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, get_args
 
 from mobilenetv2.errors import SpecError
-from mobilenetv2.spec import Activation, Backbone, Background, Classifier, Padding, Shortcut, Spec, Stage
+from mobilenetv2.spec import (
+    Activation,
+    Backbone,
+    Background,
+    Classifier,
+    Head,
+    Padding,
+    Score,
+    Shortcut,
+    Spec,
+    SSDLite,
+    Stage,
+    taps,
+)
 
 
 def backbone(**fields: Any) -> Backbone:
     """A checked `Backbone`. Raises `SpecError` that names the field, its value and what is possible."""
-    known = {field.name for field in dataclasses.fields(Backbone)}
-    for name in fields:
-        if name not in known:
-            raise SpecError(f"unknown field {name!r} of the network: choose from {', '.join(sorted(known))}")
+    _check_known("network", Backbone, fields)
     if "stages" in fields:
         fields["stages"] = _checked_stages(fields["stages"])
     result = Backbone(**fields)
@@ -33,16 +44,14 @@ def backbone(**fields: Any) -> Backbone:
     for name in ("round_nearest", "in_channels", "stem_channels", "last_channels"):
         value = getattr(result, name)
         optional = value is None and name in ("stem_channels", "last_channels")
-        if not optional and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        if not optional and not _is_count(value):
             raise SpecError(f"{name} must be a whole number from 1 up, got {value!r}")
     return result
 
 
 def classifier(**fields: Any) -> Classifier:
     """A checked `Classifier` head. Raises `SpecError`."""
-    known = {field.name for field in dataclasses.fields(Classifier)}
-    if unknown := set(fields) - known:
-        raise SpecError(f"unknown field {unknown.pop()!r} of the classifier: choose from {', '.join(sorted(known))}")
+    _check_known("classifier", Classifier, fields)
     head = Classifier(**fields)
     _check_choice("background", head.background, get_args(Background))
     if isinstance(head.outputs, bool) or not isinstance(head.outputs, int) or head.classes < 1:
@@ -52,15 +61,68 @@ def classifier(**fields: Any) -> Classifier:
     return head
 
 
+def ssdlite(**fields: Any) -> SSDLite:
+    """A checked `SSDLite` head. Raises `SpecError`."""
+    _check_known("detector", SSDLite, fields)
+    for name in ("taps", "extras", "coder"):
+        if name in fields:
+            fields[name] = _checked_tuple(name, fields[name])
+    if "anchors" in fields:
+        maps = _checked_tuple("anchors", fields["anchors"])
+        fields["anchors"] = tuple(
+            tuple(_checked_tuple("anchors", pair) for pair in _checked_tuple("anchors", pairs)) for pairs in maps
+        )
+    head = SSDLite(**fields)
+    _check_choice("background", head.background, get_args(Background))
+    _check_choice("score", head.score, get_args(Score) if head.background != "none" else ("sigmoid",))
+    _check_choice("separable", head.separable, (True, False))
+    for name in ("classes", "most_per_class", "most"):
+        if not _is_count(getattr(head, name)):
+            raise SpecError(f"{name} must be a whole number from 1 up, got {getattr(head, name)!r}")
+    for name in ("score_threshold", "iou_threshold"):
+        if not _is_number(getattr(head, name)) or not 0 <= getattr(head, name) <= 1:
+            raise SpecError(f"{name} must be between 0 and 1, got {getattr(head, name)!r}")
+    if not head.taps or not all(isinstance(name, str) for name in head.taps):
+        raise SpecError(f"taps must be names of feature maps, at least one, got {head.taps!r}")
+    if not all(map(_is_count, head.extras)):
+        raise SpecError(f"extras must be whole numbers of channels from 1 up, got {head.extras!r}")
+    if len(head.coder) != 4 or not all(_is_number(scale) and scale > 0 for scale in head.coder):
+        raise SpecError(f"coder must be four numbers above 0, for x, y, width and height; got {head.coder!r}")
+    if len(head.anchors) != len(head.taps) + len(head.extras):
+        raise SpecError(
+            f"anchors must be given for each of {len(head.taps)} taps and {len(head.extras)} extras, "
+            f"got {len(head.anchors)} lists"
+        )
+    for pairs in head.anchors:
+        if not pairs or not all(len(pair) == 2 and all(_is_number(n) and n > 0 for n in pair) for pair in pairs):
+            raise SpecError(f"anchors must be pairs (width, height) above 0, at least one a map, got {pairs!r:.80}")
+    return head
+
+
+def network(net: Backbone, head: Head) -> Spec:
+    """Both as one network. Raises `SpecError` where the head reads a map that the backbone has not."""
+    if isinstance(head, SSDLite):
+        for name in head.taps:
+            _check_choice("a tap", name, taps(net))
+    return Spec(net, head)
+
+
+_HEADS: dict[str, tuple[type[Head], Callable[..., Head]]] = {
+    "classifier": (Classifier, classifier),
+    "ssdlite": (SSDLite, ssdlite),
+}
+
+
 def to_json(spec: Spec) -> dict[str, Any]:
-    """The spec as plain JSON values: the fields that differ from the defaults, and the head's kind."""
+    """The spec as plain JSON values: the fields that differ from the defaults, and the head with its kind."""
     defaults = Backbone()
     fields = {
         field.name: value
         for field in dataclasses.fields(Backbone)
         if (value := getattr(spec.backbone, field.name)) != getattr(defaults, field.name)
     }
-    return {"backbone": fields, "head": {"kind": "classifier", **dataclasses.asdict(spec.head)}}
+    kind = next(kind for kind, (head, _) in _HEADS.items() if isinstance(spec.head, head))
+    return {"backbone": fields, "head": {"kind": kind, **dataclasses.asdict(spec.head)}}
 
 
 def from_json(data: Any) -> Spec:
@@ -72,8 +134,8 @@ def from_json(data: Any) -> Spec:
         raise SpecError("'backbone' and 'head' of a network are both objects")
     head = dict(head)
     kind = head.pop("kind", None)
-    _check_choice("head kind", kind, ("classifier",))
-    return Spec(backbone(**fields), classifier(**head))
+    _check_choice("head kind", kind, _HEADS)
+    return network(backbone(**fields), _HEADS[kind][1](**head))
 
 
 def _checked_stages(stages: Iterable[Sequence[float]]) -> tuple[Stage, ...]:
@@ -89,6 +151,27 @@ def _checked_stages(stages: Iterable[Sequence[float]]) -> tuple[Stage, ...]:
                 f"got {row!r}"
             )
     return tuple((t, int(c), int(n), int(s)) for t, c, n, s in rows)
+
+
+def _checked_tuple(name: str, value: object) -> tuple[Any, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise SpecError(f"{name} must be a list, got {value!r:.80}")
+    return tuple(value)
+
+
+def _check_known(what: str, kind: Any, fields: Iterable[str]) -> None:
+    known = {field.name for field in dataclasses.fields(kind)}
+    for name in fields:
+        if name not in known:
+            raise SpecError(f"unknown field {name!r} of the {what}: choose from {', '.join(sorted(known))}")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _check_choice(name: str, value: object, choices: Iterable[object]) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mobilenetv2 import image
+from mobilenetv2 import boxes, image
 from mobilenetv2.data.annotation import DetectionSample
 from mobilenetv2.errors import UsageError
 
@@ -119,7 +119,7 @@ def ssd_crop(
         parts_T4 = np.stack([x_T, y_T, x_T + widths_T, y_T + heights_T], axis=1)
         fits_T = np.ones(_TRIES, bool)
         if len(boxes_xyxy):
-            fits_T = (_overlaps(parts_T4, boxes_xyxy).max(axis=1) >= least) & _centred(parts_T4, boxes_xyxy).any(axis=1)
+            fits_T = (boxes.iou(parts_T4, boxes_xyxy).max(axis=1) >= least) & _centred(parts_T4, boxes_xyxy).any(axis=1)
         if fits_T.any():
             x1, y1, x2, y2 = parts_T4[fits_T.argmax()].tolist()
             return x1, y1, x2, y2
@@ -215,12 +215,3 @@ def _centred(windows_T4: npt.NDArray[np.floating], boxes_N4: npt.NDArray[np.floa
     centres_N2 = (boxes_N4[:, :2] + boxes_N4[:, 2:]) / 2
     inside_TN2 = (centres_N2 > windows_T4[:, None, :2]) & (centres_N2 < windows_T4[:, None, 2:])
     return inside_TN2[..., 0] & inside_TN2[..., 1]
-
-
-def _overlaps(windows_T4: npt.NDArray[np.floating], boxes_N4: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    """Intersection over union [T, N]."""
-    upper_TN2 = np.maximum(windows_T4[:, None, :2], boxes_N4[:, :2])
-    lower_TN2 = np.minimum(windows_T4[:, None, 2:], boxes_N4[:, 2:])
-    shared_TN = np.maximum(lower_TN2 - upper_TN2, 0).prod(axis=2)
-    areas_T, areas_N = ((boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (windows_T4, boxes_N4))
-    return shared_TN / (areas_T[:, None] + areas_N - shared_TN)

@@ -210,7 +210,7 @@ def _drawn(sample: DetectionSample, names: Sequence[str], faults: Sequence[Fault
     """A thumbnail with the boxes in their classes' colours, and the faulty ones in red over them."""
     rgb = image.read(sample.path)
     boxes = np.clip(sample.boxes_xyxy, 0, [rgb.shape[1], rgb.shape[0]] * 2).tolist()
-    marks = [plots.Mark(tuple(box), plots.colour_of(label)) for box, label in zip(boxes, sample.labels, strict=True)]
+    marks = [plots.Box(tuple(box), plots.colour_of(label)) for box, label in zip(boxes, sample.labels, strict=True)]
     for fault in faults:
         if fault.box_xyxy is not None and np.isfinite(fault.box_xyxy).all():
             limit = 2 * max(rgb.shape)
@@ -219,5 +219,5 @@ def _drawn(sample: DetectionSample, names: Sequence[str], faults: Sequence[Fault
             least = max(rgb.shape) / 15  # a box without an area would not be seen
             grow = max(0.0, least - (box[2] - box[0])) / 2, max(0.0, least - (box[3] - box[1])) / 2
             seen = (box[0] - grow[0], box[1] - grow[1], box[2] + grow[0], box[3] + grow[1])
-            marks.append(plots.Mark(seen, plots.WRONG))
-    return plots.with_boxes(rgb, marks, sides=(plots.TILE, plots.TILE))
+            marks.insert(0, plots.Box(seen, plots.WRONG))  # on top
+    return plots.photo_with_boxes(rgb, marks, sides=(plots.TILE, plots.TILE))

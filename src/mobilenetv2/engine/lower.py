@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mobilenetv2 import spec
+from mobilenetv2.errors import UsageError
 from mobilenetv2.model_file import ModelFile, Tensors
-from mobilenetv2.spec import BlockSpec, ConvSpec, LinearSpec, Spec
+from mobilenetv2.spec import BlockSpec, Classifier, ConvSpec, LinearSpec, Spec
 
 Array = npt.NDArray[Any]
 Float32Array = npt.NDArray[np.float32]
@@ -44,7 +45,9 @@ class Folded:
 
 @lru_cache(maxsize=16)
 def layers(network: Spec) -> Layers:
-    """The layers of `network`, in order."""
+    """The layers of `network`, in order. Raises `UsageError` where it is no classifier."""
+    if not isinstance(network.head, Classifier):
+        raise UsageError(f"the engine has no kernels for {network.task}: choose backend torch or reference")
     net = network.backbone
     return Layers(spec.stem(net), spec.blocks(net), spec.last(net), spec.linear(network))
 

@@ -11,7 +11,7 @@ from mobilenetv2 import files, model_file, spec_fields, zoo
 from mobilenetv2.errors import ModelFileError, UsageError, WeightsError
 from mobilenetv2.labels import class_names
 from mobilenetv2.model_file import ModelFile
-from mobilenetv2.spec import Background, Spec
+from mobilenetv2.spec import Background, Classifier, Spec
 from mobilenetv2.zoo import Entry
 
 _BACKGROUND_NAMES = ("background", "__background__", "???", "dummy")  # as label files of TensorFlow models write it
@@ -30,6 +30,7 @@ def complete(
     """
     info = model.info
     head = info.spec.head
+    assert isinstance(head, Classifier), head
     if background is None:
         background = "first" if head.outputs == 1001 else head.background
     head = spec_fields.classifier(outputs=head.outputs, background=background, dropout=head.dropout)

@@ -13,7 +13,7 @@ import safetensors.numpy
 from mobilenetv2 import files, spec
 from mobilenetv2.errors import MissingExtraError, UsageError
 from mobilenetv2.model_file import ModelFile
-from mobilenetv2.spec import STAGES, Backbone, Spec, Stage
+from mobilenetv2.spec import STAGES, Backbone, Classifier, Spec, Stage
 
 BN_EPS = 1e-5  # torchvision's; no argument of its function changes it
 
@@ -61,6 +61,8 @@ def _state_dict(model: ModelFile) -> dict[str, npt.NDArray[np.generic]]:
 def _call(network: Spec) -> str:
     """torchvision's call for this network. Raises `UsageError` where it has none."""
     net, theirs = network.backbone, Backbone()
+    if not isinstance(network.head, Classifier):
+        raise UsageError(f"torchvision's mobilenet_v2 classifies: it cannot express a model for {network.task}")
     if net.padding != "symmetric":
         raise UsageError(
             f"torchvision cannot express padding {net.padding!r}: its convolutions pad both sides alike, and these "

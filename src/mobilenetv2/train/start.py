@@ -11,7 +11,7 @@ from mobilenetv2.errors import UsageError
 from mobilenetv2.image import Preprocessing
 from mobilenetv2.model_file import ModelFile, ModelInfo
 from mobilenetv2.nn import MobileNetV2, load_tensors, save_tensors
-from mobilenetv2.spec import Spec, blocks, convolutions
+from mobilenetv2.spec import Classifier, Spec, blocks, convolutions
 from mobilenetv2.spec_fields import backbone, classifier
 from mobilenetv2.train.classification import Teacher
 from mobilenetv2.train.pictures import TrainingData
@@ -87,7 +87,8 @@ def _of_size(preprocessing: Preprocessing, size: int | None) -> Preprocessing:
 
 
 def _keeps_head(info: ModelInfo, names: tuple[str, ...]) -> bool:
-    return info.spec.head.background == "none" and info.classes == len(names) and info.labels in ((), names)
+    fits = isinstance(info.spec.head, Classifier) and info.spec.head.background == "none"
+    return fits and info.classes == len(names) and info.labels in ((), names)
 
 
 def _network(info: ModelInfo, init: ModelFile | None, recipe: Recipe) -> MobileNetV2:
@@ -95,11 +96,9 @@ def _network(info: ModelInfo, init: ModelFile | None, recipe: Recipe) -> MobileN
     if init is None:
         _initialise(network, recipe)
     else:
-        tensors = dict(init.tensors)
-        if not _keeps_head(init.info, info.labels):
-            own = save_tensors(network)
-            tensors |= {name: own[name] for name in own if name.startswith("classifier.")}
-        load_tensors(network, tensors)
+        own = save_tensors(network)
+        kept = "" if _keeps_head(init.info, info.labels) else "features."
+        load_tensors(network, {name: (init.tensors if name.startswith(kept) else own)[name] for name in own})
     return network
 
 
@@ -116,6 +115,8 @@ def _initialise(network: MobileNetV2, recipe: Recipe) -> None:
 
 def teacher(model: ModelFile, names: tuple[str, ...]) -> Teacher:
     """`model` as the teacher of the classes `names`. Raises `UsageError` where it does not know one of them."""
+    if model.info.task != "classification":
+        raise UsageError(f"the teacher must be a model for classification, not for {model.info.task}")
     own = [model.info.label(i) for i in range(model.info.classes)]
     missing = [name for name in names if name not in own]
     if missing:

@@ -1,8 +1,7 @@
-"""MobileNetV2 as data: which blocks, how wide, how strided. No framework is imported here.
+"""The backbone that all tasks share, as data: which blocks, how wide, how strided, and where features are read.
 
 The stage table of the paper (Table 2) and the few switches around it decide everything: channel counts,
-tensor names, shapes, dilations, feature taps. The PyTorch modules, the engine's steps, the complexity
-tables and the importers' name maps are walks over what `blocks`, `convolutions` and `tensors` return.
+tensor names, shapes, dilations, feature taps.
 """
 
 from __future__ import annotations
@@ -101,13 +100,6 @@ class BlockSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class LinearSpec:
-    name: str
-    in_features: int
-    out_features: int
-
-
-@dataclass(frozen=True, slots=True)
 class Tap:
     """A named place in the backbone where features are read.
 
@@ -139,32 +131,6 @@ class Backbone:
     activation: Activation = "relu6"
     bottleneck: Activation = "linear"  # "relu6": the ablation of Figure 6 a
     shortcut: Shortcut = "bottleneck"  # the others: the ablation of Figure 6 b
-
-
-@dataclass(frozen=True, slots=True)
-class Classifier:
-    """Global mean, dropout, one linear layer of `outputs`, of which one may stand for "background"."""
-
-    outputs: int = 1000
-    background: Background = "none"
-    dropout: float = 0.2
-
-    @property
-    def classes(self) -> int:
-        """Real classes: background does not count."""
-        return self.outputs - (self.background != "none")
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """A whole network: what a model file says about its tensors."""
-
-    backbone: Backbone = Backbone()
-    head: Classifier = Classifier()
-
-    @property
-    def task(self) -> str:
-        return "classification"
 
 
 def make_divisible(value: float, divisor: int, min_value: int | None = None) -> int:
@@ -219,11 +185,6 @@ def last(net: Backbone) -> ConvSpec:
     return ConvSpec(f"{name}.0", f"{name}.1", in_channels, channels, padding=net.padding, activation=net.activation)
 
 
-def linear(spec: Spec) -> LinearSpec:
-    """The classifier's one layer."""
-    return LinearSpec("classifier.1", last(spec.backbone).out_channels, spec.head.outputs)
-
-
 def convolutions(net: Backbone) -> tuple[ConvSpec, ...]:
     """Every convolution of the backbone in the order in which it runs; 52 for the paper's table."""
     return (stem(net), *(conv for block in blocks(net) for conv in block.convolutions), last(net))
@@ -250,17 +211,6 @@ def taps(net: Backbone) -> dict[str, Tap]:
         name = f"s{nominal}"
         result[name] = Tap(name, block.index, False, block.out_channels, actual)
     result["out"] = Tap("out", None, False, last(net).out_channels, actual)
-    return result
-
-
-def tensors(spec: Spec) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of the network's model file, in the order in which they are used."""
-    result: dict[str, tuple[int, ...]] = {}
-    for conv in convolutions(spec.backbone):
-        result.update(conv_tensors(conv))
-    layer = linear(spec)
-    result[f"{layer.name}.weight"] = (layer.out_features, layer.in_features)
-    result[f"{layer.name}.bias"] = (layer.out_features,)
     return result
 
 

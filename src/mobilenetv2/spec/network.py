@@ -1,0 +1,70 @@
+"""A whole network as data: a backbone, and the head that its task puts on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mobilenetv2.spec import ssdlite
+from mobilenetv2.spec.backbone import Backbone, Background, conv_tensors, convolutions, last
+from mobilenetv2.spec.ssdlite import SSDLite
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """Global mean, dropout, one linear layer of `outputs`, of which one may stand for "background"."""
+
+    task: ClassVar[str] = "classification"
+
+    outputs: int = 1000
+    background: Background = "none"
+    dropout: float = 0.2
+
+    @property
+    def classes(self) -> int:
+        """Real classes: background does not count."""
+        return self.outputs - (self.background != "none")
+
+
+Head = Classifier | SSDLite
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A whole network: what a model file says about its tensors."""
+
+    backbone: Backbone = Backbone()  # noqa: RUF009 - frozen
+    head: Head = Classifier()
+
+    @property
+    def task(self) -> str:
+        """classification or detection."""
+        return self.head.task
+
+
+@dataclass(frozen=True, slots=True)
+class LinearSpec:
+    name: str
+    in_features: int
+    out_features: int
+
+
+def linear(network: Spec) -> LinearSpec:
+    """The classifier's one layer."""
+    assert isinstance(network.head, Classifier), network.head
+    return LinearSpec("classifier.1", last(network.backbone).out_channels, network.head.outputs)
+
+
+def tensors(network: Spec) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of the network's model file, in the order in which they are used."""
+    result: dict[str, tuple[int, ...]] = {}
+    for conv in convolutions(network.backbone):
+        result.update(conv_tensors(conv))
+    if isinstance(network.head, SSDLite):
+        for conv in ssdlite.convolutions(network):
+            result.update(conv_tensors(conv))
+        return result
+    layer = linear(network)
+    result[f"{layer.name}.weight"] = (layer.out_features, layer.in_features)
+    result[f"{layer.name}.bias"] = (layer.out_features,)
+    return result
