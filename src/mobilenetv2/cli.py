@@ -180,7 +180,7 @@ def info(
         from mobilenetv2 import charts, files
         from mobilenetv2.engine import describe
 
-        limit = terminal.parse_bytes(budget, "--budget") if budget else None
+        limit = files.parse_bytes(budget, "--budget") if budget else None
         inputs = (size, size) if size else found.preprocessing.size
         planned = describe.describe(found.spec, inputs, threads=threads, budget=limit)
         print(_dumps(planned) if as_json else describe.text(planned))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mobilenetv2.errors import Error, UsageError
+from mobilenetv2.errors import Error
 
 Progress = Callable[[int, int], None]  # (done, total)
 
@@ -22,8 +21,11 @@ def say(text: str) -> None:
 
 
 @contextlib.contextmanager
-def progress_bar(title: str, unit: str) -> Iterator[Progress]:
-    """A bar on stderr with speed and time left; nothing where stderr is not a terminal."""
+def progress_bar(title: str, unit: str, *, late: bool = False) -> Iterator[Progress]:
+    """A bar on stderr with speed and time left; nothing where stderr is not a terminal.
+
+    It is drawn at once, or, where it is `late`, from the first progress on: perhaps there is none.
+    """
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
@@ -32,14 +34,20 @@ def progress_bar(title: str, unit: str) -> Iterator[Progress]:
 
     speed = progress.TextColumn(f"{{task.fields[speed]}} {unit}/s")
     columns = (progress.TextColumn(title), progress.BarColumn(), progress.MofNCompleteColumn(), speed)
-    with progress.Progress(*columns, progress.TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=None, speed="")
+    bar = progress.Progress(*columns, progress.TimeRemainingColumn(), console=Console(stderr=True))
+    task = bar.add_task(title, total=None, speed="")
 
-        def advance(done: int, total: int) -> None:
-            current = bar.tasks[task].speed
-            bar.update(task, completed=done, total=total, speed=f"{current:.0f}" if current else "")
+    def advance(done: int, total: int) -> None:
+        bar.start()
+        current = bar.tasks[task].speed
+        bar.update(task, completed=done, total=total, speed=f"{current:.0f}" if current else "")
 
+    try:
+        if not late:
+            bar.start()
         yield advance
+    finally:
+        bar.stop()
 
 
 def table(rows: Sequence[Sequence[object]], *, header: Sequence[str] = (), right: Sequence[int] = ()) -> str:
@@ -88,15 +96,6 @@ def run(app: Any) -> None:
     except MemoryError:
         say("error: not enough memory: use fewer or smaller pictures at a time")
         sys.exit(1)
-
-
-def parse_bytes(text: str, option: str) -> int:
-    """ "512KB" as 512,000 and "1MiB" as 1,048,576. Raises `UsageError`, which names `option`."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmM]?)(i?)[bB]?", text)
-    if found is None:
-        raise UsageError(f"{option} must be a number of bytes such as 512KB or 1MiB, got {text!r}")
-    unit = 1024 if found[3] else 1000
-    return int(float(found[1]) * unit ** " km".index(found[2].lower() or " "))
 
 
 class Drawings:
