@@ -1,30 +1,24 @@
-"""Labelled pictures on disk: a folder with a folder per class, or a text file of `path,label` lines."""
+"""Labelled pictures: a folder with a folder per class, a text file of `path,label` lines, or shards."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mobilenetv2 import files, labels
-from mobilenetv2.errors import DatasetError, FileError
+from mobilenetv2.data import shards
+from mobilenetv2.data.layout import ORDER, PICTURE_SUFFIXES, SPLITS, entries, is_picture, some
+from mobilenetv2.data.shards import Progress, ShardMember
+from mobilenetv2.errors import DatasetError
 from mobilenetv2.model_file import ModelInfo
 
-Listed = list[tuple[str, Path]]  # a label as it is written, and a picture
+Picture = Path | ShardMember  # a file, or a part of one; `str` names it
+Listed = Sequence[tuple[str, Picture]]  # a label as it is written, and a picture
 Classes = tuple[tuple[str, ...], Callable[[str], int | None]]  # names in order, and how a label finds its index
 
-PICTURE_SUFFIXES = frozenset(
-    (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-)  # fmt: skip
-
-# What people call the parts of a data set; any capitals.
-SPLITS: dict[str, str] = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
 # What the first column of a header line is called; any other first line is a picture's.
 _HEADERS = frozenset(("path", "file", "filename", "file_name", "filepath", "image", "image_path", "img", "picture"))
 _EVALUATED = ("val", "test", "train")  # which split is used where none is asked for
@@ -32,20 +26,30 @@ _EVALUATED = ("val", "test", "train")  # which split is used where none is asked
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A picture file and the index of its class."""
+    """A picture, in a file of its own or in a shard, and the index of its class."""
 
-    path: Path
+    picture: Picture
     label: int
+
+    @property
+    def path(self) -> Path:
+        """The file of a picture that is not in a shard."""
+        assert isinstance(self.picture, Path), f"{self.picture} is in a shard"
+        return self.picture
+
+    def read_bytes(self) -> bytes:
+        """The picture's file as it is. Raises `FileError`; for a shard `DownloadError` and `DatasetError` too."""
+        return files.read_bytes(self.picture) if isinstance(self.picture, Path) else self.picture.read_bytes()
 
 
 @dataclass(frozen=True, slots=True)
 class ClassificationData:
-    """Labelled pictures, in an order that depends on their names alone.
+    """Labelled pictures, in an order that depends on their names alone; in a shard, on their places in it.
 
     `samples[i].label` indexes `names`, which are the model's classes where a model was given. `split` is
     "train", "val" or "test" where the data is divided. `unmatched` names the labels that are no class, with
     how many pictures were left out for each; `skipped` counts files that are hidden, no pictures, or in no
-    class's folder.
+    class's folder; `incomplete` are (shard/member, what is wrong) of samples in shards.
     """
 
     samples: tuple[Sample, ...]
@@ -53,6 +57,7 @@ class ClassificationData:
     split: str | None = None
     unmatched: tuple[tuple[str, int], ...] = ()
     skipped: int = 0
+    incomplete: shards.Incomplete = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -63,33 +68,42 @@ class ClassificationData:
         if self.unmatched:
             names = [name for name, _ in self.unmatched]
             pictures = sum(count for _, count in self.unmatched)
-            notes.append(f"{_some(names)}: no such class, {pictures} pictures left out")
+            notes.append(f"{some(names)}: no such class, {pictures} pictures left out")
         if self.skipped:
             notes.append(f"{self.skipped} files skipped: hidden, no pictures, or in no class's folder")
-        return tuple(notes)
+        return (*notes, *shards.sentences(self.incomplete))
 
 
 def open_classification(
-    path: str | os.PathLike[str], *, classes: ModelInfo | None = None, split: str | None = None
+    path: str | os.PathLike[str],
+    *,
+    classes: ModelInfo | None = None,
+    split: str | None = None,
+    names: Sequence[str] | None = None,
+    progress: Progress | None = None,
 ) -> ClassificationData:
-    """Labelled pictures from an ImageFolder or a text file.
+    """Labelled pictures from an ImageFolder, a text file, or WebDataset shards.
 
     A folder holds a folder of pictures per class (deeper folders belong to their class), or `train`, `val`
     and `test` folders that do. `split` chooses one of these; without it `val` is used, else `test`, else
     `train`. A text file has a `path,label` line per picture, with or without a header line: paths are
-    relative to the file, the last comma splits, spaces around it do not count.
+    relative to the file, the last comma splits, spaces around it do not count. Shards are what `shards.parts`
+    describes; `progress(done, total)` is called after each that has no index yet.
 
     With `classes`, a label is one of the model's label names, a WordNet id, or a class number from 0
     (background never counts); see `labels.match`. Without, the labels themselves are the classes, sorted
-    (as numbers where a text file has nothing else); those of a `val` or `test` folder are the ones of
-    `train`, where there is one.
+    (as numbers where a text file or shards have nothing else); those of a `val` or `test` split are the ones of
+    `train`, where there is one. `names` says what these are where that is known. The lines of a `classes.txt` beside
+    shards are their classes, in its order, and what their numbers mean.
 
-    Raises `DatasetError` where nothing is found, a listed file is missing, a label is ambiguous or none of
-    them is a class of the model.
+    Raises `DatasetError` where nothing is found, a listed file is missing, a shard is damaged, a label is
+    ambiguous or none of them is a class of the model; `DownloadError` where a shard cannot be had.
     """
+    if parts := shards.parts(path):
+        return _open_shards(os.fspath(path), parts, classes, split, names, progress)
     path = Path(path)
     if path.is_dir():
-        return _open_folder(path, classes, split)
+        return _open_folder(path, classes, split, names)
     if split is not None:
         raise DatasetError(f"{path} has no {split!r} split: a text file lists one set of pictures")
     return _open_text(path, classes)
@@ -97,18 +111,69 @@ def open_classification(
 
 def splits(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """Which of "train", "val" and "test" a data set has, in this order; empty where it is not divided."""
+    if parts := shards.parts(path):
+        return tuple(part for part in parts if part != "all")
     path = Path(path)
     return tuple(_split_folders(path)) if path.is_dir() else ()
 
 
-def _open_folder(path: Path, classes: ModelInfo | None, split: str | None) -> ClassificationData:
+def _wanted(dataset: object, parts: Collection[str], split: str | None) -> str:
+    """The part that `split` names, or the one to evaluate on."""
+    wanted = next(name for name in _EVALUATED if name in parts) if split is None else SPLITS.get(split.lower())
+    if wanted is None or wanted not in parts:
+        raise DatasetError(f"{dataset} has no {split!r} split: it has {', '.join(parts)}")
+    return wanted
+
+
+def _open_shards(
+    dataset: str,
+    parts: dict[str, list[str]],
+    classes: ModelInfo | None,
+    split: str | None,
+    names: Sequence[str] | None,
+    progress: Progress | None,
+) -> ClassificationData:
+    if "all" not in parts:
+        split = _wanted(dataset, parts, split)
+    elif split is not None:
+        raise DatasetError(f"{dataset} has no {split!r} split: name shards train-... and val-..., or folders of them")
+    places = parts[split or "all"]
+    listed, incomplete = shards.read(places, progress=progress)
+    if not listed:
+        wrong = "; ".join(shards.sentences(incomplete)) or "no samples"
+        raise DatasetError(f"{dataset} holds no labelled pictures in {len(places)} shards: {wrong}")
+    own = shards.listed_classes(dataset, places)
+    if classes is not None:
+        known = _classes_of_model(classes)
+        known = known if own is None else _through(own, known)
+    elif own is not None:
+        known = own, lambda label: labels.match(label, own)
+    elif names is None and "train" in parts and split != "train":
+        known = _classes_of_labels(label for label, _ in shards.read(parts["train"], progress=progress)[0])
+    else:
+        known = _classes_of_labels(label for label, _ in listed) if names is None else _classes_of_data(names)
+    return _matched(dataset, listed, known, split, 0, incomplete)
+
+
+def _through(own: tuple[str, ...], classes: Classes) -> Classes:
+    """Labels that are names or numbers of the data's own list, as indices of the model's classes."""
+    names, index = classes
+
+    def find(label: str) -> int | None:
+        i = labels.match(label, own)
+        return i if i is None or own == names else index(own[i])
+
+    return names, find
+
+
+def _open_folder(
+    path: Path, classes: ModelInfo | None, split: str | None, names: Sequence[str] | None
+) -> ClassificationData:
     parts = _split_folders(path)
     folder = path
     if parts:
-        wanted = next(name for name in _EVALUATED if name in parts) if split is None else SPLITS.get(split.lower())
-        if wanted not in parts:
-            raise DatasetError(f"{path} has no {split!r} split: it has {', '.join(parts)}")
-        split, folder = wanted, parts[wanted]
+        split = _wanted(path, parts, split)
+        folder = parts[split]
     elif split is not None:
         raise DatasetError(f"{path} has no {split!r} split: make folders train and val with a folder per class in each")
 
@@ -117,64 +182,46 @@ def _open_folder(path: Path, classes: ModelInfo | None, split: str | None) -> Cl
         raise _no_pictures(folder, skipped)
     if classes is not None:
         known = _classes_of_model(classes)
+    elif names is not None:
+        known = _classes_of_data(names)
     elif "train" in parts and split != "train":
-        known = _classes_of_data(label for label, _ in _labelled_files(parts["train"])[0])
+        known = _classes_of_data(sorted({label for label, _ in _labelled_files(parts["train"])[0]}))
     else:
-        known = _classes_of_data(label for label, _ in listed)
+        known = _classes_of_data(sorted({label for label, _ in listed}))
     return _matched(folder, listed, known, split, skipped)
 
 
 def _split_folders(path: Path) -> dict[str, Path]:
     """The folders of a divided data set. A folder "train" that holds no folders is a class: the vehicle."""
     parts: dict[str, Path] = {}
-    for folder in _entries(path)[0]:
+    for folder in entries(path)[0]:
         name = SPLITS.get(folder.name.lower())
-        if name is None or not _entries(folder)[0]:
+        if name is None or not entries(folder)[0]:
             continue
         if name in parts:
             raise DatasetError(f"{path} has two {name} splits, {parts[name].name} and {folder.name}: rename one")
         parts[name] = folder
-    return {name: parts[name] for name in ("train", "val", "test") if name in parts}
+    return {name: parts[name] for name in ORDER if name in parts}
 
 
-def _labelled_files(folder: Path) -> tuple[Listed, int]:
+def _labelled_files(folder: Path) -> tuple[list[tuple[str, Path]], int]:
     """Every picture below the class folders with its label, sorted, and how many other files there are."""
-    listed: Listed = []
-    class_folders, loose = _entries(folder)
+    listed: list[tuple[str, Path]] = []
+    class_folders, loose = entries(folder)
     skipped = len(loose)
     for class_folder in class_folders:
         waiting = [class_folder]
         while waiting:
-            folders, files_here = _entries(waiting.pop())
+            folders, files_here = entries(waiting.pop())
             waiting.extend(reversed([inner for inner in folders if not inner.is_symlink()]))  # a link may be a loop
-            pictures = [file for file in files_here if _is_picture(file)]
+            pictures = [file for file in files_here if is_picture(file.name)]
             listed.extend((class_folder.name, picture) for picture in pictures)
             skipped += len(files_here) - len(pictures)
     return listed, skipped
 
 
-def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The folders, save hidden ones, and the files in `folder`, sorted by name."""
-    folders: list[Path] = []
-    files_here: list[Path] = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.is_dir():
-                    files_here.append(Path(entry.path))
-                elif not entry.name.startswith("."):
-                    folders.append(Path(entry.path))
-    except OSError as error:
-        raise FileError(f"{folder} cannot be read: {error.strerror or error}") from None
-    return sorted(folders), sorted(files_here)
-
-
-def _is_picture(file: Path) -> bool:
-    return file.suffix.lower() in PICTURE_SUFFIXES and not file.name.startswith(".")  # macOS adds "._name.jpg"
-
-
 def _no_pictures(folder: Path, skipped: int) -> DatasetError:
-    loose = sum(map(_is_picture, _entries(folder)[1]))
+    loose = sum(is_picture(file.name) for file in entries(folder)[1])
     if loose:
         return DatasetError(
             f"{folder} holds {loose} pictures but no folders of classes: put the pictures of each class into a folder "
@@ -192,7 +239,7 @@ def _open_text(path: Path, classes: ModelInfo | None) -> ClassificationData:
         raise DatasetError(
             f"{path} is not a data set: a folder with a folder per class, or a text file (UTF-8) of path,label lines"
         ) from None
-    listed: Listed = []
+    listed: list[tuple[str, Path]] = []
     missing: list[str] = []
     first = True
     for number, line in enumerate(lines, start=1):
@@ -209,16 +256,14 @@ def _open_text(path: Path, classes: ModelInfo | None) -> ClassificationData:
         first = False
     if missing:
         raise DatasetError(
-            f"{path}: {len(missing)} of its pictures do not exist ({_some(missing, 2)}): "
+            f"{path}: {len(missing)} of its pictures do not exist ({some(missing, 2)}): "
             f"paths are relative to {path.parent}, and the last comma of a line splits"
         )
     if not listed:
         raise DatasetError(f"{path} lists no pictures: a path,label line for each is expected")
     if classes is not None:
         return _matched(path, listed, _classes_of_model(classes), None, 0)
-    found = {label for label, _ in listed}
-    numbers = all(label.isdecimal() for label in found)
-    return _matched(path, listed, _classes_of_data(found, key=int if numbers else None), None, 0)
+    return _matched(path, listed, _classes_of_labels(label for label, _ in listed), None, 0)
 
 
 def _classes_of_model(info: ModelInfo) -> Classes:
@@ -226,12 +271,24 @@ def _classes_of_model(info: ModelInfo) -> Classes:
     return names, lambda label: labels.match(label, names, info.label_ids)
 
 
-def _classes_of_data(found: Iterable[str], *, key: Callable[[str], int] | None = None) -> Classes:
-    names = tuple(sorted(set(found), key=key))
-    return names, {name: i for i, name in enumerate(names)}.get
+def _classes_of_labels(found: Iterable[str]) -> Classes:
+    """Sorted, as numbers where they are nothing else."""
+    found = set(found)
+    return _classes_of_data(sorted(found, key=int if all(label.isdecimal() for label in found) else None))
 
 
-def _matched(source: Path, listed: Listed, classes: Classes, split: str | None, skipped: int) -> ClassificationData:
+def _classes_of_data(names: Sequence[str]) -> Classes:
+    return tuple(names), {name: i for i, name in enumerate(names)}.get
+
+
+def _matched(
+    source: object,
+    listed: Listed,
+    classes: Classes,
+    split: str | None,
+    skipped: int,
+    incomplete: shards.Incomplete = (),
+) -> ClassificationData:
     """The data set with every label as the index of its class."""
     names, index = classes
     pictures = Counter(label for label, _ in listed)
@@ -242,12 +299,8 @@ def _matched(source: Path, listed: Listed, classes: Classes, split: str | None, 
     unmatched = tuple((label, pictures[label]) for label, i in indices.items() if i is None)
     if len(unmatched) == len(indices):
         raise DatasetError(
-            f"{source}: none of its labels ({_some(list(pictures))}) is one of the {len(names)} classes "
-            f"({_some(names)}): a label is a class's name, its WordNet id or its number from 0"
+            f"{source}: none of its labels ({some(list(pictures))}) is one of the {len(names)} classes "
+            f"({some(names)}): a label is a class's name, its WordNet id or its number from 0"
         )
     samples = tuple(Sample(picture, i) for label, picture in listed if (i := indices[label]) is not None)
-    return ClassificationData(samples, names, split=split, unmatched=unmatched, skipped=skipped)
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return ClassificationData(samples, names, split=split, unmatched=unmatched, skipped=skipped, incomplete=incomplete)
