@@ -35,6 +35,7 @@ class Background(StrEnum):
 
 
 Model = Annotated[str, typer.Argument(help="A model file, or a name from `mobilenetv2 models`.")]
+Dataset = cli_training.Dataset
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout, for machines.")]
 Backend = Annotated[str, typer.Option(help="What runs the network: engine (compiled), torch or reference (NumPy).")]
 Threads = Annotated[
@@ -101,7 +102,7 @@ def predict(
 @app.command()
 def evaluate(
     model: Model,
-    dataset: Annotated[Path, typer.Argument(help="An ImageFolder, or a text file of path,label lines.")],
+    dataset: Dataset,
     as_json: Json = False,
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write report.json and confusion.png here.")
@@ -119,7 +120,8 @@ def evaluate(
     from mobilenetv2.predictor import load
 
     predictor = load(model, backend=backend, threads=threads, resize=_resize(resize), crop=crop)
-    data = open_classification(dataset, classes=predictor.info)
+    with progress_bar("index", "shards", late=True) as indexed:
+        data = open_classification(dataset, classes=predictor.info, progress=indexed)
     for note in data.notes:
         say(f"note: {note}")
     with progress_bar("evaluate", "pictures") as advance:

@@ -11,9 +11,15 @@ import typer
 from mobilenetv2.errors import unknown_name
 from mobilenetv2.terminal import progress_bar, say
 
+# no Path: that would make one slash of a URL's two
+Dataset = Annotated[
+    str,
+    typer.Argument(help="A folder with a folder of pictures per class, a text file of path,label lines, or shards."),
+]
+
 
 def check(
-    dataset: Annotated[Path, typer.Argument(help="An ImageFolder, or a text file of path,label lines.")],
+    dataset: Dataset,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
     draw: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw the faults, and some of the others.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 where anything is found.")] = False,
@@ -21,20 +27,20 @@ def check(
     """Find what is wrong with labelled pictures."""
     from mobilenetv2.data import check as checking
 
+    with progress_bar("index", "shards", late=True) as indexed:
+        parts = checking.open_parts(dataset, progress=indexed)
     with progress_bar("check", "pictures") as advance:
-        found = checking.check(dataset, progress=advance)
+        found = checking.check(dataset, parts, progress=advance)
     print(json.dumps(found.to_json(), ensure_ascii=False) if as_json else found.text())
     if draw is not None:
-        checking.write_gallery(draw, found, checking.open_parts(dataset))
+        checking.write_gallery(draw, found, parts)
         say(f"drawn: {draw}")
     if strict and found.findings:
         raise typer.Exit(1)
 
 
 def train(
-    dataset: Annotated[
-        Path, typer.Argument(help="A folder with a folder of pictures per class; demo leaves one in demo/pictures.")
-    ],
+    dataset: Dataset,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder of the run: model, metrics, checkpoints.")],
     task: Annotated[str, typer.Option(help="classification")] = "classification",
     recipe: Annotated[

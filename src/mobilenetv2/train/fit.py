@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from mobilenetv2 import model_file
-from mobilenetv2.errors import TrainingError, UsageError
+from mobilenetv2.errors import DatasetError, DownloadError, FileError, ImageError, TrainingError, UsageError
 from mobilenetv2.model_file import ModelFile
 from mobilenetv2.nn import MobileNetV2, load_tensors
 from mobilenetv2.train import recipes, start
@@ -57,8 +57,8 @@ class TrainingRun:
 
 
 def fit(
-    dataset: Path,
-    out: Path,
+    dataset: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     *,
     recipe: Recipe | None = None,
     init: ModelFile | None = None,
@@ -99,10 +99,10 @@ def fit(
     Ctrl-C or SIGTERM ends the run after the current step, from where it can be resumed; a second one kills it.
 
     Raises `DatasetError` for data that cannot be learned from, `UsageError` for arguments that do not fit each
-    other, and `TrainingError` where the loss is no longer a number, memory does not suffice, or the run was stopped
-    before the first epoch's end.
+    other, and `TrainingError` where the loss is no longer a number, memory does not suffice, a picture cannot be read
+    any more, or the run was stopped before the first epoch's end.
     """
-    dataset, folder = Path(dataset), RunFolder(Path(out))
+    folder = RunFolder(Path(out))
     devices, nodes, rank = _place(devices, nodes)
     display = Display(shown=progress and rank == 0)
     if resume:
@@ -176,6 +176,9 @@ def fit(
             stopped = True
         except TrainingError as error:
             raise TrainingError(f"{error}; {_what_is_left(folder, saver)}") from None
+        except (DatasetError, DownloadError, FileError, ImageError) as error:
+            reason = str(error).splitlines()[-1].removeprefix(f"mobilenetv2.errors.{type(error).__name__}: ")
+            raise TrainingError(f"{reason}; {_what_is_left(folder, saver)}") from None
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise

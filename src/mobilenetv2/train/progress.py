@@ -32,11 +32,11 @@ class Display:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Callable[[int, int], None] | None]:
-        """A bar for pictures that are read, as `open_training_data` calls it."""
+        """A bar for shards and pictures that are read, as `open_training_data` calls it."""
         if not self._drawn:
             yield None
             return
-        columns = (rich.TextColumn("reading pictures"), rich.BarColumn(), rich.MofNCompleteColumn())
+        columns = (rich.TextColumn("reading"), rich.BarColumn(), rich.MofNCompleteColumn())
         with rich.Progress(*columns, rich.TimeRemainingColumn(), console=self._console, transient=True) as bar:
             task = bar.add_task("read", total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
