@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import os
+import random
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +22,18 @@ from mobilenetv2.spec import Spec
 from mobilenetv2.spec_fields import backbone, classifier, network, ssdlite
 
 RandomModel = Callable[..., ModelFile]
+Pack = Callable[..., Path]
+
+
+@dataclass
+class Served:
+    """A folder behind HTTP on this machine, and what was asked for: "GET /train-000.tar"."""
+
+    url: str
+    requests: list[str] = field(default_factory=list)
+
+
+Serve = Callable[[Path], Served]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,6 +63,60 @@ def grace_hopper() -> Path:
     import matplotlib
 
     return Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+
+
+@pytest.fixture(scope="session")
+def pack() -> Pack:
+    """`pack(folder, shards, per_shard=8, label="cls")`: an ImageFolder in the shards that WebDataset's own writer makes
+    of it, in random order; the shards of a folder with splits are called train-000.tar, val-000.tar ..."""
+
+    def packed(folder: Path, target: Path, *, per_shard: int = 8, label: str = "cls") -> Path:
+        from webdataset.writer import ShardWriter
+
+        target.mkdir(parents=True, exist_ok=True)
+        parts = [part for part in ("train", "val", "test") if (folder / part).is_dir()]
+        for part in parts or [""]:
+            pictures = sorted((folder / part).glob("*/*.*"))
+            random.Random(0).shuffle(pictures)
+            pattern = str(target / f"{part or 'pictures'}-%03d.tar")
+            with ShardWriter(pattern, maxcount=per_shard, verbose=0) as writer:
+                for picture in pictures:
+                    name = picture.parent.name
+                    key = f"{name}/{picture.stem.replace('.', '_')}"
+                    writer.write({"__key__": key, picture.suffix[1:]: picture.read_bytes(), label: name})
+        return target
+
+    return packed
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+    """`serve(folder)`: its files over HTTP, by a server without ranges, as Python's own is."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with ExitStack() as stack:
+
+        def start(folder: Path) -> Served:
+            served = Served("")
+
+            class Handler(http.server.SimpleHTTPRequestHandler):
+                def log_message(self, format: str, *args: object) -> None:
+                    pass
+
+                def parse_request(self) -> bool:
+                    good = super().parse_request()
+                    served.requests.append(f"{self.command} {self.path}")
+                    return good
+
+            handler = functools.partial(Handler, directory=str(folder))
+            server = stack.enter_context(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(server.shutdown)
+            served.url = f"http://127.0.0.1:{server.server_port}"
+            return served
+
+        yield start
 
 
 @pytest.fixture(scope="session")

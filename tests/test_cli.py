@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -202,6 +203,34 @@ def test_evaluate_names_the_unreadable_and_fails(run: Run, model: Path, photo: P
     assert result.code == 1
     assert result.objects[0]["n"] == 1
     assert result.err.count("cut.png") == 1
+
+
+def test_check_evaluate_and_train_take_shards_by_folder_pattern_and_url(
+    run: Run, model: Path, tmp_path: Path, pack: Callable[..., Path], serve: Callable[[Path], Any]
+) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        path = tmp_path / "set" / ("cat", "owl")[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (70, 70, 3), dtype=np.uint8)).save(path)
+    folder = pack(tmp_path / "set", tmp_path / "shards", per_shard=4)
+    url = serve(folder).url + "/pictures-{000..002}.tar"
+    (checked, evaluated) = run("check", tmp_path / "set", "--json"), run("evaluate", model, tmp_path / "set", "--json")
+    for dataset in (folder, folder / "pictures-{000..002}.tar", url):
+        assert run("check", dataset, "--json").objects == checked.objects
+        [found], [wanted] = run("evaluate", model, dataset, "--json").objects, evaluated.objects
+        assert {**found, "seconds": 0} == {**wanted, "seconds": 0}
+    settings = ("--set", "epochs=1", "--set", "size=32", "--set", "width_mult=0.35", "--set", "batch_size=4")
+    trained = run("train", url, "-o", tmp_path / "run", *settings)
+    assert trained.code == 0
+    assert "2 classes, 10 pictures to train on, 2 to measure" in trained.err
+    assert url.replace("http://", "http:/") not in trained.err
+    mistakes = run("evaluate", tmp_path / "run" / "model.safetensors", url, "--save-mistakes", tmp_path / "wrong")
+    assert mistakes.code == 0
+    gone = run("check", url.replace("002", "004"))
+    assert gone.code == 1
+    assert gone.err.count("\n") == 1
+    assert f"{url[: url.index('{')]}003.tar" in gone.err
 
 
 def test_info_tells_what_the_file_is(run: Run, model: Path) -> None:

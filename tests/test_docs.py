@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,8 @@ WITH_COMMANDS = [page for page in PAGES if re.search(r"^```(sh|python)$", page.r
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the pages name: weights.pth, photo.jpg, pictures/, labelled.csv."""
+def place(tmp_path_factory: pytest.TempPathFactory, pack: Callable[..., Path]) -> Path:
+    """A folder with what the pages name: weights.pth, photo.jpg, pictures/, shards/, labelled.csv."""
     import matplotlib
 
     from mobilenetv2.nn import mobilenet_v2
@@ -30,6 +31,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save(mobilenet_v2().state_dict(), folder / "weights.pth")
     shutil.copy(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg", folder / "photo.jpg")
     write_image_folder(folder / "pictures", train=20, val=10, size=64)
+    pack(folder / "pictures", folder / "shards")
     first = sorted((folder / "pictures" / "val" / CLASSES[0]).iterdir())[0]
     (folder / "labelled.csv").write_text(f"path,label\n{first.relative_to(folder)},{CLASSES[0]}\n")
     return folder

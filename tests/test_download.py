@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mobilenetv2 import download
-from mobilenetv2.download import Download, fetch
+from mobilenetv2.download import Download, Version, ask, fetch
 from mobilenetv2.errors import DownloadError, FileError
 
 DATA = bytes(range(256)) * 2000  # half a megabyte
@@ -35,6 +35,7 @@ class Site:
     content_type: str = "application/octet-stream"
     pause_s: float = 0.0
     range_offset: int = 0  # a server that answers with another range than the one asked for
+    answers_head: bool = True
     requests: list[dict[str, str]] = field(default_factory=list)
     url: str = ""
 
@@ -45,7 +46,7 @@ class Site:
 
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
 
 
 @pytest.fixture
@@ -55,6 +56,13 @@ def site():
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             answer(self, site)
+
+        def do_HEAD(self):
+            if site.answers_head:
+                answer(self, site)
+            else:
+                self.send_response(405)
+                self.end_headers()
 
         def log_message(self, format, *args):
             pass
@@ -77,9 +85,9 @@ def answer(handler: http.server.BaseHTTPRequestHandler, site: Site) -> None:
             handler.send_header("Location", "http://example.com/net.pth")
         handler.end_headers()
         return
-    start = 0
+    start, asked = 0, None
     same = handler.headers.get("If-Range", site.version) == site.version
-    if site.knows_ranges and same and (asked := re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))):
+    if site.knows_ranges and same and (asked := re.fullmatch(r"bytes=(\d+)-(0?)", handler.headers.get("Range", ""))):
         start = int(asked[1]) + site.range_offset
         if start >= len(site.data):
             handler.send_response(416)
@@ -87,16 +95,19 @@ def answer(handler: http.server.BaseHTTPRequestHandler, site: Site) -> None:
             handler.end_headers()
             return
         handler.send_response(206)
-        handler.send_header("Content-Range", f"bytes {start}-{len(site.data) - 1}/{len(site.data)}")
+        last = 0 if asked[2] else len(site.data) - 1
+        handler.send_header("Content-Range", f"bytes {start}-{last}/{len(site.data)}")
     else:
         handler.send_response(200)
     handler.send_header("Content-Type", site.content_type)
     if site.announces_length:
-        handler.send_header("Content-Length", str(len(site.data) - start))
+        handler.send_header("Content-Length", str(1 if asked and asked[2] else len(site.data) - start))
     if site.version:
         handler.send_header("ETag", site.version)
     handler.end_headers()
-    body = site.data[start:]
+    if handler.command == "HEAD":
+        return
+    body = site.data[start : 1 if asked and asked[2] else None]
     if site.cuts_after:
         body = body[: site.cuts_after.pop(0)]
     time.sleep(site.pause_s)
@@ -328,7 +339,7 @@ def test_threads_that_ask_at_once_share_one_download(site, wanted, capsys):
 def test_processes_that_ask_at_once_share_one_download(site, wanted):
     site.pause_s = 1.0
     code = (
-        "import sys; from pathlib import Path; from mobilenetv2.download import Download, fetch; "
+        "import sys; from pathlib import Path; from mobilenetv2.download import Download, Version, ask, fetch; "
         "fetch(Download(sys.argv[1], Path(sys.argv[2]), sys.argv[3], 'net'))"
     )
     source = str(Path(download.__file__).parents[1])
@@ -348,3 +359,69 @@ def test_the_bar_is_shown_on_stderr_when_asked_for_and_not_into_a_file(wanted, c
     wanted.path.unlink()
     fetch(wanted)
     assert capsys.readouterr().err == ""
+
+
+# ---- files that nobody published: a version stands in for the hash
+
+
+@pytest.mark.parametrize("answers_head", [True, False])
+@pytest.mark.parametrize("knows_ranges", [True, False])
+def test_a_server_is_asked_for_size_and_version_and_sends_nothing(site, answers_head, knows_ranges):
+    site.answers_head, site.knows_ranges = answers_head, knows_ranges
+    assert ask(site.url) == Version(len(DATA), '"one"')
+    site.version = ""
+    assert ask(site.url) == Version(len(DATA), "")
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+def test_what_a_server_has_not_or_gives_to_nobody_is_none(site, status):
+    site.status = status
+    assert ask(site.url) is None
+
+
+def test_a_server_that_tells_no_size_or_fails_is_one_line(site):
+    site.announces_length = site.knows_ranges = False
+    with pytest.raises(DownloadError, match=r"the server answers 200, and no size\): try again later$"):
+        ask(site.url)
+    site.status = 503
+    with pytest.raises(DownloadError, match="503"):
+        ask(site.url)
+
+
+def of_version(wanted: Download, version: Version | None = None) -> Download:
+    return Download(wanted.url, wanted.path, "", wanted.label, version or ask(wanted.url))
+
+
+def test_a_version_is_fetched_without_a_word_and_resumed(site, wanted, capsys, monkeypatch):
+    monkeypatch.setattr(download, "LARGEST", 1000)
+    site.cuts_after = [100_000, 70_000]
+    assert fetch(of_version(wanted)).read_bytes() == DATA
+    assert site.ranges[1:] == [None, "bytes=100000-", "bytes=170000-"]
+    assert lying_beside(wanted) == {"net.pth", "net.pth.lock"}
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("changed", [Version(len(DATA), '"two"'), Version(len(DATA) - 1, '"one"')])
+def test_another_version_than_the_one_asked_about_is_refused(site, wanted, changed):
+    with pytest.raises(DownloadError, match=r"\(it has changed there since this run began\): try again later$"):
+        fetch(of_version(wanted, changed))
+    assert not wanted.path.exists()
+
+
+def test_a_file_of_another_size_that_lies_there_is_refused(site, wanted):
+    wanted.path.parent.mkdir()
+    wanted.path.write_bytes(b"short")
+    with pytest.raises(DownloadError, match="has not the 512000 bytes"):
+        fetch(of_version(wanted))
+
+
+def test_plain_http_is_followed_where_a_person_wrote_it_and_a_version_is_known(site, wanted):
+    plain = Download(site.url.replace("127.0.0.1", "localhost"), wanted.path, SHA256, "net")
+    with pytest.raises(DownloadError, match="only https"):
+        fetch(plain)
+    assert fetch(of_version(plain)).read_bytes() == DATA
+
+
+def test_a_name_with_spaces_and_other_letters_is_asked_for_as_it_is_meant(site):
+    site.url = site.url.replace("net.pth", "ein Schöner?x=1")
+    assert ask(site.url) == Version(len(DATA), '"one"')

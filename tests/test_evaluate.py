@@ -14,7 +14,7 @@ from PIL import Image
 
 from mobilenetv2 import image
 from mobilenetv2.data.classification import ClassificationData, Sample, open_classification
-from mobilenetv2.errors import DatasetError, Error, UsageError
+from mobilenetv2.errors import DatasetError, DownloadError, Error, UsageError
 from mobilenetv2.evaluate import Evaluation, evaluate, save_mistakes, write_report
 from mobilenetv2.model_file import ModelInfo
 from mobilenetv2.predictor import Predictor
@@ -153,6 +153,20 @@ def test_pictures_that_cannot_be_read_are_named_and_left_out(tmp_path):
     assert "does not exist" in found.unreadable[1][1]
     assert "2 pictures could not be read" in found.text()
     assert found.to_json()["unreadable"][0] == {"file": str(tmp_path / "1.png"), "error": found.unreadable[0][1]}
+
+
+class Away:
+    """A picture in a shard that cannot be had."""
+
+    def read_bytes(self) -> bytes:
+        raise DownloadError("cannot fetch it")
+
+
+def test_a_shard_that_cannot_be_had_ends_the_evaluation_and_is_no_damaged_picture(tmp_path):
+    data = pictures(tmp_path, LABELS)
+    samples = (*data.samples[:3], Sample(Away(), 0), *data.samples[3:])  # pyright: ignore[reportArgumentType]
+    with pytest.raises(DownloadError, match="cannot fetch it"):
+        evaluate(Predictor(Table(ranked(*ORDERS), NAMES)), ClassificationData(samples, NAMES))
 
 
 def test_no_readable_picture_at_all_is_an_error_with_the_first_reason(tmp_path):

@@ -78,6 +78,27 @@ def test_the_file_name_says_nothing_about_the_format(tmp_path: Path) -> None:
         assert np.array_equal(image.read(source), BLOCKS)
 
 
+def test_a_stored_picture_is_read_from_its_bytes_and_named_by_its_str() -> None:
+    class Member:
+        def __init__(self, data: bytes) -> None:
+            self.data = data
+
+        def __str__(self) -> str:
+            return "x.tar/a.png"
+
+        def read_bytes(self) -> bytes:
+            return self.data
+
+    data = encode(BLOCKS, "PNG")
+    assert np.array_equal(image.read(Member(data)), BLOCKS)
+    recipe = image.recipe("torchvision-v1", 16)
+    assert np.array_equal(image.load(Member(data), recipe)[0], image.load(data, recipe)[0])
+    with pytest.raises(ImageError, match=r"^x\.tar/a\.png \(PNG\) is damaged or cut short"):
+        image.read(Member(data[:60]))
+    with pytest.raises(ImageError, match=r"^x\.tar/a\.png is empty"):
+        image.read(Member(b""))
+
+
 def test_an_animation_gives_its_first_picture() -> None:
     second = Image.new("RGB", (64, 16), "yellow")
     for kind in ("GIF", "WEBP", "TIFF", "PNG"):

@@ -84,7 +84,7 @@ class Agreement:
                 "mcnemar_p": self.p_value,  # not rounded: it may be far below 1e-6
                 "differences": [
                     {
-                        "file": str(found.sample.path),
+                        "file": str(found.sample.picture),
                         "true": {"index": found.sample.label, "label": self.first.names[found.sample.label]},
                         "first": _prediction(found.first),
                         "second": _prediction(found.second),
@@ -138,7 +138,7 @@ class Agreement:
             *(
                 row(
                     cut(self.first.names[found.sample.label], 22), cut(_scored(found.first), 30),
-                    cut(_scored(found.second), 30), found.sample.path,
+                    cut(_scored(found.second), 30), found.sample.picture,
                 )
                 for found in self.differences[:LISTED]
             ),
@@ -163,7 +163,7 @@ def evaluate_both(
     """
     order = class_order(first.info, second.info, models=models)
     number = {mine: theirs for theirs, mine in enumerate(order)}
-    samples = tuple(Sample(sample.path, number[sample.label]) for sample in data.samples)
+    samples = tuple(Sample(sample.picture, number[sample.label]) for sample in data.samples)
     names = tuple(second.info.label(i) for i in range(second.info.classes))
     n = len(data.samples)
     told = progress or (lambda done, total: None)
@@ -234,11 +234,11 @@ def compare(
             for sample, index, score in zip(
                 found.samples, found.answers.tolist(), found.confidences.tolist(), strict=True
             )
-            if str(sample.path) not in unreadable
+            if str(sample.picture) not in unreadable
         ]
         for found in (first, second)
     )
-    if [sample.path for sample, *_ in mine] != [sample.path for sample, *_ in theirs]:
+    if [sample.picture for sample, *_ in mine] != [sample.picture for sample, *_ in theirs]:
         raise UsageError("the two evaluations are of different pictures: evaluate both models on the same data")
     if not mine:
         raise DatasetError("there is no picture that both models could read")
@@ -315,7 +315,7 @@ def write_report(agreement: Agreement, folder: str | os.PathLike[str]) -> Path:
             f"true: {agreement.first.names[true]}",
         )
         right = found.first.index == true if true in (found.first.index, found.second.index) else None
-        tiles.append(plots.Tile(plots.thumbnail(image.read(found.sample.path)), lines, right=right))
+        tiles.append(plots.Tile(plots.thumbnail(image.read(found.sample.picture)), lines, right=right))
     if tiles:
         plots.write_png(folder / "disagreements.png", plots.contact_sheet(tiles))
     return folder

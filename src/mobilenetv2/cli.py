@@ -35,6 +35,7 @@ class Background(StrEnum):
 
 
 Model = Annotated[str, typer.Argument(help="A model file, or a name from `mobilenetv2 models`.")]
+Dataset = cli_training.Dataset
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout, for machines.")]
 Backend = Annotated[str, typer.Option(help="What runs the network: engine (compiled), torch or reference (NumPy).")]
 Threads = Annotated[
@@ -117,7 +118,7 @@ def predict(
 @app.command()
 def evaluate(
     model: Model,
-    dataset: Annotated[Path, typer.Argument(help="An ImageFolder, or a text file of path,label lines.")],
+    dataset: Dataset,
     as_json: Json = False,
     beside: Annotated[
         str | None, typer.Option(metavar="OTHER", help="Compare with this model, a file or a name, on each picture.")
@@ -141,7 +142,8 @@ def evaluate(
     ways = {"backend": backend, "threads": threads, "resize": _resize(resize), "crop": crop}
     predictor = load(model, **ways)
     other = None if beside is None else load(beside, **ways)
-    data = open_classification(dataset, classes=predictor.info)
+    with progress_bar("index", "shards") as indexed:
+        data = open_classification(dataset, classes=predictor.info, progress=indexed)
     for note in data.notes:
         say(f"note: {note}")
     both = None
@@ -210,7 +212,7 @@ def info(
         from mobilenetv2 import charts, files
         from mobilenetv2.engine import describe
 
-        limit = terminal.parse_bytes(budget, "--budget") if budget else None
+        limit = files.parse_bytes(budget, "--budget") if budget else None
         inputs = (size, size) if size else found.preprocessing.size
         planned = describe.describe(found.spec, inputs, threads=threads, budget=limit)
         print(_dumps(planned) if as_json else describe.text(planned))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,14 +12,15 @@ import typer
 from mobilenetv2.errors import unknown_name
 from mobilenetv2.terminal import command_line, progress_bar, say, table
 
+# no Path: that would make one slash of a URL's two
+Dataset = Annotated[
+    str,
+    typer.Argument(help="A folder with a folder of pictures per class, a text file of path,label lines, or shards."),
+]
+
 
 def check(
-    dataset: Annotated[
-        Path,
-        typer.Argument(
-            help="An ImageFolder, a text file of path,label lines, or pictures with boxes: COCO, Pascal VOC or YOLO."
-        ),
-    ],
+    dataset: Dataset,
     images: Annotated[Path | None, typer.Option(metavar="DIR", help="Boxes: where the pictures are.")] = None,
     labels: Annotated[Path | None, typer.Option(metavar="DIR", help="Boxes: where the XML or text files are.")] = None,
     classes: Annotated[Path | None, typer.Option(metavar="FILE", help="Boxes: a class's name per line.")] = None,
@@ -31,18 +33,20 @@ def check(
     from mobilenetv2.data import detection, detection_check
 
     places = detection.Places(images, labels, classes)
-    boxes = places != detection.AS_FOUND or detection.is_detection(dataset)
-    with progress_bar("check", "pictures") as advance:
-        if boxes:
-            found = detection_check.check(dataset, places=places, progress=advance)
-        else:
-            found = checking.check(dataset, progress=advance)
+    if places != detection.AS_FOUND or detection.is_detection(dataset):
+        boxes = detection.open_parts(dataset, places=places)
+        with progress_bar("check", "pictures") as advance:
+            found = detection_check.check(dataset, boxes, progress=advance)
+        gallery = functools.partial(detection_check.write_gallery, found=found, parts=boxes)
+    else:
+        with progress_bar("index", "shards") as indexed:
+            parts = checking.open_parts(dataset, progress=indexed)
+        with progress_bar("check", "pictures") as advance:
+            found = checking.check(dataset, parts, progress=advance)
+        gallery = functools.partial(checking.write_gallery, found=found, parts=parts)
     print(json.dumps(found.to_json(), ensure_ascii=False) if as_json else found.text())
     if draw is not None:
-        if isinstance(found, detection_check.DetectionCheck):
-            detection_check.write_gallery(draw, found, detection.open_parts(dataset, places=places))
-        else:
-            checking.write_gallery(draw, found, checking.open_parts(dataset))
+        gallery(draw)
         say(f"drawn: {draw}")
     if strict and found.findings:
         raise typer.Exit(1)
@@ -50,9 +54,7 @@ def check(
 
 def train(
     context: typer.Context,
-    dataset: Annotated[
-        Path, typer.Argument(help="A folder with a folder of pictures per class; demo leaves one in demo/pictures.")
-    ],
+    dataset: Dataset,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder of the run: model, metrics, checkpoints.")],
     task: Annotated[str, typer.Option(help="classification")] = "classification",
     recipe: Annotated[

@@ -28,6 +28,14 @@ Report = Callable[[int, int | None], None]  # bytes so far, bytes in all where k
 
 
 @dataclass(frozen=True, slots=True)
+class Version:
+    """What a server says of a file: its size in bytes, and a mark that changes with it ("" where it has none)."""
+
+    size: int
+    mark: str
+
+
+@dataclass(frozen=True, slots=True)
 class Download:
     """What to bring and where to: the file at `url` is to lie at `path`.
 
@@ -35,12 +43,16 @@ class Download:
     none; `label` is what messages and the progress bar call the file. Beside `path` there may lie, while it is
     under way, `.part` (what has come) and `.part.version` (the server's mark of the file it is a part of), and
     for good `.lock` (empty) and `.sha256` (the hash noted, in the form that sha256sum reads).
+
+    `version` stands in for the hash of a file that a person named and nobody published, as `ask` gave it: that
+    version alone is taken, whatever its size, from plain http too; no hash is noted, and waiting is not told.
     """
 
     url: str
     path: Path
     sha256: str
     label: str
+    version: Version | None = None
 
     def beside(self, suffix: str) -> Path:
         return self.path.with_name(self.path.name + suffix)
@@ -57,7 +69,32 @@ class Download:
         return DownloadError(f"cannot fetch {self.url} ({reason}): {self.by_hand()}")
 
     def by_hand(self) -> str:
+        if self.version is not None:
+            return "try again later"
         return f"download it by other means and put it at {self.path}"
+
+
+def ask(url: str) -> Version | None:
+    """What the server says of the file at `url`, which may be plain http; None where it has no such file or gives it
+    to nobody (403, 404, 410).
+
+    Raises `DownloadError` where there is no answer, or none that tells the size.
+    """
+    try:
+        for method in ("HEAD", "GET"):  # not every server answers HEAD
+            with _request(url, {"Range": "bytes=0-0"}, plain=True, method=method) as response:
+                status, sent = response.status, response.headers
+            if status in (404, 410):
+                return None
+            size = re.fullmatch(r"bytes 0-0/(\d+)", sent.get("Content-Range", "")) if status == 206 else None
+            size = size[1] if size is not None else sent.get("Content-Length", "") if status == 200 else ""
+            if size.isdecimal():
+                return Version(int(size), _version(sent))
+    except (OSError, http.client.HTTPException) as error:
+        raise DownloadError(f"cannot fetch {url} ({_reason(error)}): try again later") from None
+    if status == 403:  # S3's answer for what is not there
+        return None
+    raise DownloadError(f"cannot fetch {url} (the server answers {status}, and no size): try again later")
 
 
 def fetch(wanted: Download, *, progress: bool | None = None) -> Path:
@@ -67,7 +104,8 @@ def fetch(wanted: Download, *, progress: bool | None = None) -> Path:
     the file the first time, which is said on stderr, and every later call compares with the note. A download
     goes to a `.part` file, which the next call continues, and gets its name when it is complete and right.
     Several processes may ask at once: one downloads, the others wait. `progress` shows a bar with speed and
-    time left on stderr; None means only on a terminal. Only https is followed (http from 127.0.0.1).
+    time left on stderr; None means only on a terminal. Without a `version`, only https is followed (http from
+    127.0.0.1).
 
     Raises `DownloadError` where the file cannot be had, saying what to fetch by hand and where to put it, or
     where it is not the published file; `FileError` where it cannot be written.
@@ -107,6 +145,10 @@ def _download(wanted: Download, *, progress: bool | None) -> None:
 
 def _check(wanted: Download, file: Path, *, way_out: str) -> None:
     """Compare `file` with the published or the noted hash; note it where there is neither."""
+    if wanted.version is not None:
+        if file.stat().st_size != wanted.version.size:
+            raise DownloadError(f"{file} has not the {wanted.version.size} bytes of {wanted.url}; {way_out}")
+        return
     with files.reading(file), open(file, "rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     note = wanted.beside(".sha256")
@@ -176,15 +218,18 @@ def _receive(wanted: Download, report: Report) -> bool:
         if response.status == 200:  # all of it: the file has changed, or the server does not know ranges
             have = 0
         total = None if response.length is None else have + response.length
-        if total is not None and total > LARGEST:
-            raise wanted.refused(f"it has {total} bytes, at most {LARGEST} are taken")
+        if wanted.version is not None and Version(total or 0, _version(sent)) != wanted.version:
+            raise wanted.refused("it has changed there since this run began")
+        largest = LARGEST if wanted.version is None else wanted.version.size
+        if total is not None and total > largest:
+            raise wanted.refused(f"it has {total} bytes, at most {largest} are taken")
         version_file.write_text(_version(sent))
         with open(part, "ab" if have else "wb") as file:
             report(have, total)
             for piece in _pieces(response):
                 have += len(piece)
-                if have > LARGEST:
-                    raise wanted.refused(f"it does not end after {LARGEST} bytes")
+                if have > largest:
+                    raise wanted.refused(f"it does not end after {largest} bytes")
                 file.write(piece)
                 report(have, total)
     if total is not None and have < total:
@@ -208,18 +253,28 @@ def _version(sent: Message) -> str:
 
 def _open(wanted: Download, wish: dict[str, str]) -> http.client.HTTPResponse:
     """The server's answer, be it a refusal. Raises `DownloadError` where there is none."""
-    _require_safe(wanted.url)
-    request = urllib.request.Request(wanted.url, headers={"User-Agent": "mobilenetv2"} | wish)
-    opener = urllib.request.build_opener(_SafeRedirects, _RefusalsAreAnswers)
     try:
-        return opener.open(request, timeout=TIMEOUT_S)
+        return _request(wanted.url, wish, plain=wanted.version is not None)
     except (OSError, http.client.HTTPException) as error:
         raise wanted.refused(_reason(error)) from None
 
 
+def _request(url: str, wish: dict[str, str], *, plain: bool, method: str = "GET") -> http.client.HTTPResponse:
+    """As `_open`, but with the errors of urllib. `plain` follows http where `url` itself begins with it."""
+    plain = plain and url.startswith("http:")
+    _require_safe(url, plain=plain)
+    written = urllib.parse.quote(url, safe="%/:=&?~#+!$,;'@()*[]")  # spaces and letters that are not ASCII
+    request = urllib.request.Request(written, headers={"User-Agent": "mobilenetv2"} | wish, method=method)
+    opener = urllib.request.build_opener(_SafeRedirects(plain=plain), _RefusalsAreAnswers)
+    return opener.open(request, timeout=TIMEOUT_S)
+
+
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    def __init__(self, *, plain: bool) -> None:
+        self._plain = plain
+
     def redirect_request(self, req, fp, code, msg, headers, newurl):
-        _require_safe(newurl)
+        _require_safe(newurl, plain=self._plain)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -232,9 +287,9 @@ class _RefusalsAreAnswers(urllib.request.HTTPErrorProcessor):
     https_response = http_response
 
 
-def _require_safe(url: str) -> None:
+def _require_safe(url: str, *, plain: bool) -> None:
     parts = urllib.parse.urlsplit(url)
-    if parts.scheme != "https" and (parts.scheme, parts.hostname) != ("http", "127.0.0.1"):
+    if parts.scheme != "https" and not (parts.scheme == "http" and (plain or parts.hostname == "127.0.0.1")):
         raise DownloadError(f"will not fetch {url}: only https is trusted")
 
 
@@ -252,7 +307,8 @@ def _lock(wanted: Download) -> Iterator[None]:
     """Hold the `.lock` file; the system frees it when a process dies. It stays: removing it would be a race."""
     with open(wanted.beside(".lock"), "ab") as file:
         if not _try_lock(file):
-            print(f"{wanted.label}: another process is downloading it, waiting", file=sys.stderr)
+            if wanted.version is None:
+                print(f"{wanted.label}: another process is downloading it, waiting", file=sys.stderr)
             while not _try_lock(file):
                 time.sleep(0.1)
         yield

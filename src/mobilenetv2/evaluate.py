@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from mobilenetv2 import charts, files, image, metrics, plots
 from mobilenetv2.data.classification import ClassificationData, Sample
-from mobilenetv2.errors import DatasetError, Error, UsageError
+from mobilenetv2.errors import DatasetError, Error, FileError, ImageError, UsageError
 from mobilenetv2.metrics import Calibration, ConfusionMatrix, Macro, PerClass, Reliability, TopK
 from mobilenetv2.predictor import Predictor
 from mobilenetv2.results import Classification
@@ -185,7 +185,7 @@ def evaluate(
     Pictures that cannot be read are named in the result and left out of its scores.
 
     Raises `UsageError` where `data` was opened for other classes, `DatasetError` where it is empty or no
-    picture of it could be read, and `Error` where the network's output is not finite.
+    picture of it could be read, and `Error` where the network's output is not finite or a shard cannot be had.
     """
     info = predictor.info
     if info.task != "classification":
@@ -203,10 +203,12 @@ def evaluate(
     mistakes: list[Mistake] = []
     unreadable: list[tuple[str, str]] = []
     start = time.perf_counter()
-    answers = predictor.many((sample.path for sample in data.samples), top=TOP, batch=batch, errors="yield")
+    answers = predictor.many((sample.picture for sample in data.samples), top=TOP, batch=batch, errors="yield")
     for done, (sample, answer) in enumerate(zip(data.samples, answers, strict=True), start=1):
-        if isinstance(answer, Error):
-            unreadable.append((str(sample.path), str(answer)))
+        if isinstance(answer, FileError | ImageError):
+            unreadable.append((str(sample.picture), str(answer)))
+        elif isinstance(answer, Error):  # a shard that cannot be had
+            raise answer
         else:
             assert isinstance(answer, Classification)
             indices = [found.index for found in answer.predictions]
@@ -251,7 +253,7 @@ def details(evaluation: Evaluation) -> dict[str, Any]:
         "confusion": np.stack([rows, columns, counts[rows, columns]], axis=1).tolist(),
         "mistakes": [
             {
-                "file": str(mistake.sample.path),
+                "file": str(mistake.sample.picture),
                 "true": {"index": mistake.sample.label, "label": evaluation.names[mistake.sample.label]},
                 "predictions": mistake.answer.to_json()["predictions"],
             }
@@ -287,7 +289,7 @@ def save_mistakes(evaluation: Evaluation, folder: str | os.PathLike[str], *, lim
     tiles: list[plots.Tile] = []
     for rank, mistake in enumerate(surest, start=1):
         true, answer = evaluation.names[mistake.sample.label], mistake.answer.predictions[0]
-        rgb = image.read(mistake.sample.path)
+        rgb = image.read(mistake.sample.picture)
         drawn = mistake.answer.draw(rgb, title=f"true class: {true}")
         plots.write_png(folder / f"{rank:03d}_{_slug(true)}_as_{_slug(answer.label)}.png", drawn)
         lines = (f"{100 * answer.score:.0f} % {answer.label}", f"true: {true}")

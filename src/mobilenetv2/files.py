@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mobilenetv2.errors import FileError
+from mobilenetv2.errors import FileError, UsageError
 
 
 @contextlib.contextmanager
@@ -79,6 +80,23 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     text = json.dumps(value, ensure_ascii=False, indent=1) + "\n"
     # bytes of a file's name that are no UTF-8 become the escapes that JSON has for them
     write_bytes(path, text.encode(errors="backslashreplace"))
+
+
+def home() -> Path:
+    """Where downloaded files are kept: the environment variable MOBILENETV2_HOME, else `mobilenetv2` in the folder
+    XDG_CACHE_HOME, else `~/.cache/mobilenetv2`."""
+    if named := os.environ.get("MOBILENETV2_HOME"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mobilenetv2"
+
+
+def parse_bytes(text: str, option: str) -> int:
+    """ "512KB" as 512,000, "1MiB" as 1,048,576, "4GB" as 4,000,000,000. Raises `UsageError`, which names `option`."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmMgG]?)(i?)[bB]?", text)
+    if found is None:
+        raise UsageError(f"{option} must be a number of bytes such as 512KB or 1MiB, got {text!r}")
+    unit = 1024 if found[3] else 1000
+    return int(float(found[1]) * unit ** " kmg".index(found[2].lower() or " "))
 
 
 def _umask() -> int:

@@ -1,4 +1,4 @@
-"""Pictures as people have them: a file, its bytes, a PIL picture or an array, read as RGB uint8 [H, W, 3].
+"""Pictures as people have them: a file or a part of one, bytes, a PIL picture or an array, as RGB uint8 [H, W, 3].
 
 JPEG, PNG, WebP, BMP, TIFF and GIF (the first picture of a file with several), upright as EXIF says.
 Transparent parts are shown on white. 16-bit grey is scaled to 8 bits; 32-bit and floating-point pixels have no
@@ -16,7 +16,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -48,6 +48,7 @@ __all__ = [
     "Geometry",
     "Preprocessing",
     "Source",
+    "Stored",
     "load",
     "normalise",
     "override",
@@ -59,7 +60,15 @@ __all__ = [
     "validate",
 ]
 
-Source = str | os.PathLike[str] | bytes | Image.Image | UInt8Array
+
+@runtime_checkable
+class Stored(Protocol):
+    """A picture's file somewhere else than on a path, such as in a shard; its `str` names it for people."""
+
+    def read_bytes(self) -> bytes: ...
+
+
+Source = str | os.PathLike[str] | bytes | Stored | Image.Image | UInt8Array
 
 MAX_PIXELS = 100_000_000  # 300 MB of RGB
 
@@ -76,9 +85,9 @@ REDUCED_MARGIN = 5
 def read(source: Source, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
     """The picture as RGB uint8 [H, W, 3], upright.
 
-    `source` is a path, the bytes of a file, a PIL picture (treated as the file it came from: turned upright
-    where its EXIF says so), or a uint8 array [H, W, 3] or [H, W] (grey), which is given back without a copy
-    where it already is RGB.
+    `source` is a path, the bytes of a file, what has them (`Stored`), a PIL picture (treated as the file it came
+    from: turned upright where its EXIF says so), or a uint8 array [H, W, 3] or [H, W] (grey), which is given back
+    without a copy where it already is RGB.
 
     Raises `FileError` where the file does not exist or cannot be read, `ImageError` where it is no picture, is
     damaged or cut short, or its header tells of more than `max_pixels` (checked before anything is decoded),
@@ -183,6 +192,8 @@ def _decode(
     if isinstance(source, str | os.PathLike):
         with files.reading(source) as path, open(path, "rb") as file:
             return _decode_file(file, name, max_pixels, reduction)
+    if isinstance(source, Stored):
+        return _decode_file(io.BytesIO(source.read_bytes()), name, max_pixels, reduction)
     raise UsageError(f"a picture is a path, bytes, a PIL picture or a uint8 array, got {type(source).__name__}")
 
 
@@ -293,6 +304,8 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
 def _name(source: object) -> str:
     if isinstance(source, str | os.PathLike):
         return os.fspath(source)
+    if isinstance(source, Stored):
+        return str(source)
     return f"the picture of {len(source)} bytes" if isinstance(source, bytes) else "the picture"
 
 

@@ -35,7 +35,7 @@ class Backend(Protocol):
 
 
 class Predictor:
-    """Answers for photos. A photo is a path, the bytes of a file, a PIL picture, or uint8 [H, W, 3]."""
+    """Answers for photos. A photo is a path, the bytes of a file, a PIL picture, uint8 [H, W, 3], or a `Stored` one."""
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend

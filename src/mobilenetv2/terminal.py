@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 import shlex
 import sys
 import time
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mobilenetv2.errors import Error, UsageError
+from mobilenetv2.errors import Error
 
 if TYPE_CHECKING:
     import typer
@@ -117,15 +116,6 @@ def run(app: Any) -> None:
     except MemoryError:
         say("error: not enough memory: use fewer or smaller pictures at a time")
         sys.exit(1)
-
-
-def parse_bytes(text: str, option: str) -> int:
-    """ "512KB" as 512,000 and "1MiB" as 1,048,576. Raises `UsageError`, which names `option`."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmM]?)(i?)[bB]?", text)
-    if found is None:
-        raise UsageError(f"{option} must be a number of bytes such as 512KB or 1MiB, got {text!r}")
-    unit = 1024 if found[3] else 1000
-    return int(float(found[1]) * unit ** " km".index(found[2].lower() or " "))
 
 
 class Drawings:

@@ -4,8 +4,7 @@ A name is `source/width-resolution`, followed by what tells the source's files o
 `keras/0.35-96`, `torchvision/1.0-224-v2`, `tflite/1.0-224-quant`. What is fetched is the publisher's own
 file, which the importer of that source reads.
 
-Files are kept at `<home>/zoo/<name>/<file name of the URL>`; `<home>` is the environment variable
-MOBILENETV2_HOME, else `mobilenetv2` in the folder XDG_CACHE_HOME, else `~/.cache/mobilenetv2`.
+Files are kept at `<home>/zoo/<name>/<file name of the URL>`, where `<home>` is `files.home()`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobilenetv2 import download
+from mobilenetv2 import download, files
 from mobilenetv2.errors import unknown_name
 
 
@@ -64,7 +63,7 @@ def find(name: str) -> Entry:
 
 def path_of(entry: Entry, *, cache: str | os.PathLike[str] | None = None) -> Path:
     """Where the file lies or would lie; `cache` stands for `<home>/zoo`. Nothing is looked at or made."""
-    return Path(cache if cache is not None else _home() / "zoo") / entry.name / entry.file_name
+    return Path(cache if cache is not None else files.home() / "zoo") / entry.name / entry.file_name
 
 
 def fetch(entry: Entry, *, cache: str | os.PathLike[str] | None = None, progress: bool | None = None) -> Path:
@@ -74,12 +73,6 @@ def fetch(entry: Entry, *, cache: str | os.PathLike[str] | None = None, progress
     """
     path = path_of(entry, cache=cache)
     return download.fetch(download.Download(entry.url, path, entry.sha256, entry.name), progress=progress)
-
-
-def _home() -> Path:
-    if home := os.environ.get("MOBILENETV2_HOME"):
-        return Path(home)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mobilenetv2"
 
 
 # Top-1 and top-5 in per cent in the README of TF-Slim's MobileNetV2.

@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+import tarfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,10 @@ def sound(tmp_path: Path) -> Path:
 
 
 def faults(found: DataCheck) -> set[str]:
-    kinds = ("unreadable", "duplicates", "leaks", "contradictions", "missing", "strangers", "empty", "uneven")
+    kinds = (
+        "unreadable", "duplicates", "leaks", "contradictions", "missing", "strangers", "empty", "uneven", "unmixed",
+        "incomplete",
+    )  # fmt: skip
     return {kind for kind in kinds if getattr(found, kind)}
 
 
@@ -52,7 +56,9 @@ def test_nothing_is_found_in_sound_data(sound: Path) -> None:
     assert found.to_json()["ok"] is True
 
 
-def test_every_fault_is_found_and_no_other(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def faulty(sound: Path) -> Path:
+    """One fault of each kind, and of unreadable pictures three."""
     train, val = sound / "train", sound / "val"
     (train / "cat" / "empty.jpg").write_bytes(b"")
     (train / "cat" / "text.png").write_text("not a picture")
@@ -65,7 +71,11 @@ def test_every_fault_is_found_and_no_other(sound: Path, tmp_path: Path, monkeypa
     (train / "owl").mkdir()
     write(val / "yak", 1, noise())
     write(train / "ant", 70, (pixels for i, pixels in enumerate(noise()) if i > 100))
+    return sound
 
+
+def test_every_fault_is_found_and_no_other(faulty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound, train = faulty, faulty / "train"
     found = check(sound)
     names = lambda groups: [{str(Path(file).relative_to(sound)) for file in group} for group in groups]  # noqa: E731
     assert {Path(file).name for file, _ in found.unreadable} == {"empty.jpg", "text.png", "truncated.jpg"}
@@ -103,3 +113,50 @@ def test_a_flat_folder_and_a_text_file_are_one_part(sound: Path) -> None:
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no pictures"):
         check(tmp_path)
+
+
+def test_in_shards_everything_is_found_that_is_found_in_their_folder(
+    faulty: Path, tmp_path: Path, pack: Callable[..., Path]
+) -> None:
+    """But the empty folder, which no shard holds. What shards alone can have is found too."""
+    packed = pack(faulty, tmp_path / "shards", per_shard=30)
+    with tarfile.open(packed / "val-000.tar", "a") as tar:
+        tar.add(faulty / "val" / "dog" / "00.jpg", "dog/bare.jpg")
+    theirs, ours = check(faulty), check(packed)
+
+    def names(files: tuple[str, ...]) -> set[str]:
+        """Without the shards: the class and the file."""
+        return {"/".join(Path(file).parts[-2:]) for file in files}
+
+    assert ours.counts == theirs.counts
+    assert names(tuple(file for file, _ in ours.unreadable)) == names(tuple(file for file, _ in theirs.unreadable))
+    for kind in ("duplicates", "leaks", "contradictions"):
+        assert [names(group) for group in getattr(ours, kind)] == [names(group) for group in getattr(theirs, kind)]
+    assert (set(ours.missing), ours.strangers, ours.uneven) == (set(theirs.missing), theirs.strangers, theirs.uneven)
+    assert faults(ours) == faults(theirs) - {"empty"} | {"incomplete"}
+    assert [file for file, _ in ours.incomplete] == [f"{packed}/val-000.tar/dog/bare.jpg"]
+    [(file, reason)] = [one for one in ours.unreadable if one[0].endswith("text.png")]
+    assert file.startswith(str(packed))
+    assert reason.startswith(f"{file} is not a JPEG")
+
+    result = CliRunner().invoke(
+        cli.app, ["check", str(packed), "--json", "--strict", "--draw", str(tmp_path / "g.png")]
+    )
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == json.loads(json.dumps(ours.to_json()))
+    assert image.read(tmp_path / "g.png").shape[0] > 500
+
+
+def test_shards_sorted_by_class_are_a_finding_and_mixed_ones_are_not(
+    sound: Path, tmp_path: Path, pack: Callable[..., Path]
+) -> None:
+    assert faults(check(pack(sound / "train", tmp_path / "mixed", per_shard=4))) == set()
+    for name in ("cat", "dog", "hen"):
+        (tmp_path / name).mkdir()
+        shutil.copytree(sound / "train" / name, tmp_path / "one" / name / name)
+        pack(tmp_path / "one" / name, tmp_path / name)
+        (tmp_path / "sorted").mkdir(exist_ok=True)
+        (tmp_path / name / "pictures-000.tar").rename(tmp_path / "sorted" / f"{name}.tar")
+    found = check(tmp_path / "sorted")
+    assert faults(found) == {"unmixed"}
+    assert found.findings[0].startswith("classes are not mixed over the shards: one has 1.0 of them on average, by")

@@ -188,7 +188,7 @@ def test_a_command_made_of_arguments_starts_the_same_run(
     named: recipes.Recipe, changes: dict[str, Any], options: dict[str, Any]
 ) -> None:
     recipe = dataclasses.replace(named, **changes)
-    made = origin.command(Path("a b"), Path("c'd"), recipe, init=True, teacher=False, options=options)
+    made = origin.command("a b", Path("c'd"), recipe, init=True, teacher=False, options=options)
     found = verbs().commands["train"].make_context("train", shlex.split(made)[2:]).params
     assert (Path(found["dataset"]), Path(found["out"])) == (Path("a b"), Path("c'd"))
     again = with_settings(find(found["recipe"]), found["settings"] or ())

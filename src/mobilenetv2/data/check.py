@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,29 +14,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobilenetv2 import files, image, plots
+from mobilenetv2 import image, plots
+from mobilenetv2.data import shards
 from mobilenetv2.data.classification import ClassificationData, Sample, open_classification, splits
+from mobilenetv2.data.examine import Examined, examine
+from mobilenetv2.data.folders import some
+from mobilenetv2.data.shard_files import absolute
+from mobilenetv2.data.shards import ShardMember
 from mobilenetv2.errors import FileError, ImageError
 
 UNEVEN = 10  # times as many pictures in the largest class as in the smallest
+UNMIXED = 0.6  # of the classes that a shard would have by chance
 GALLERY = 60  # pictures in a gallery
 
 Progress = Callable[[int, int], None]  # (done, total)
-_SHOWN = 5  # files that a line of text names
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Examined:
-    """A picture file: the SHA-256 of its bytes, and its RGB pixels [H, W, 3] or why it cannot be read."""
-
-    sample: Sample
-    digest: str
-    pixels: npt.NDArray[np.uint8] | None
-    problem: str | None
-    shape: tuple[int, int] = (0, 0)  # height, width
-
-    def without_pixels(self) -> Examined:
-        return dataclasses.replace(self, pixels=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +39,9 @@ class DataCheck:
     parts, `contradictions` in several classes. `missing` are (part, class) without a readable picture, `strangers`
     (part, class, pictures) that train does not know, `empty` folders of classes without any picture. `uneven` is
     (largest class, its pictures, smallest class, its pictures) of train, where that is `UNEVEN` times as many.
-    `skipped` counts other files.
+    `unmixed` is (classes in a shard of train on average, how many there would be if pictures lay in it by chance),
+    where these are less than `UNMIXED` of those. `incomplete` are (shard/member, what its sample has), `skipped`
+    counts other files.
     """
 
     names: tuple[str, ...]
@@ -62,6 +54,8 @@ class DataCheck:
     strangers: tuple[tuple[str, str, int], ...] = ()
     empty: tuple[str, ...] = ()
     uneven: tuple[str, int, str, int] | None = None
+    unmixed: tuple[float, float] | None = None
+    incomplete: shards.Incomplete = ()
     skipped: int = 0
 
     @property
@@ -73,14 +67,19 @@ class DataCheck:
             (self.contradictions, "in several classes"),
             (self.duplicates, "twice in its class"),
         ):
-            found += [f"the same picture {what}: {_some(group)}" for group in groups]
+            found += [f"the same picture {what}: {some(group)}" for group in groups]
         found += [f"class {name!r} has no picture in {part}" for part, name in self.missing]
         found += [f"class {name!r} of {part} is not in train: {n} pictures" for part, name, n in self.strangers]
         found += [f"folder {name} has no pictures: it is no class" for name in self.empty]
         if self.uneven is not None:
             large, most, small, least = self.uneven
             found.append(f"uneven classes: {most} pictures of {large!r}, {least} of {small!r}")
-        return tuple(found)
+        if self.unmixed is not None:
+            found.append(
+                f"classes are not mixed over the shards: one has {self.unmixed[0]:.1f} of them on average, by chance "
+                f"it would have {self.unmixed[1]:.1f}: shuffle the pictures before they are packed"
+            )
+        return (*found, *shards.sentences(self.incomplete))
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: every field, and "ok"."""
@@ -99,6 +98,8 @@ class DataCheck:
             "strangers": [{"part": part, "label": name, "pictures": n} for part, name, n in self.strangers],
             "empty": list(self.empty),
             "uneven": None if self.uneven is None else list(self.uneven),
+            "unmixed": None if self.unmixed is None else list(self.unmixed),
+            "incomplete": [{"file": file, "has": what} for file, what in self.incomplete],
             "skipped": self.skipped,
         }
 
@@ -106,17 +107,16 @@ class DataCheck:
         """The same with the whole path of every file, which holds in any folder."""
 
         def whole(groups: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
-            return tuple(tuple(map(os.path.abspath, group)) for group in groups)
+            return tuple(tuple(map(absolute, group)) for group in groups)
 
         return dataclasses.replace(
             self,
-            unreadable=tuple(
-                (os.path.abspath(file), why.replace(file, os.path.abspath(file))) for file, why in self.unreadable
-            ),
+            unreadable=tuple((absolute(file), why.replace(file, absolute(file))) for file, why in self.unreadable),
             duplicates=whole(self.duplicates),
             leaks=whole(self.leaks),
             contradictions=whole(self.contradictions),
-            empty=tuple(map(os.path.abspath, self.empty)),
+            empty=tuple(map(absolute, self.empty)),
+            incomplete=tuple((absolute(file), what) for file, what in self.incomplete),
         )
 
     def text(self) -> str:
@@ -142,7 +142,7 @@ def from_json(values: Mapping[str, Any]) -> DataCheck:
         kind: tuple(tuple(map(str, group)) for group in values[kind])
         for kind in ("duplicates", "leaks", "contradictions")
     }
-    uneven = values["uneven"]
+    uneven, unmixed = values["uneven"], values["unmixed"]
     return DataCheck(
         names=tuple(row["label"] for row in rows),
         counts={part: tuple(int(row[part]) for row in rows) for part in rows[0] if part != "label"},
@@ -152,16 +152,24 @@ def from_json(values: Mapping[str, Any]) -> DataCheck:
         strangers=tuple((one["part"], one["label"], one["pictures"]) for one in values["strangers"]),
         empty=tuple(values["empty"]),
         uneven=None if uneven is None else (uneven[0], uneven[1], uneven[2], uneven[3]),
+        unmixed=None if unmixed is None else (unmixed[0], unmixed[1]),
+        incomplete=tuple((one["file"], one["has"]) for one in values["incomplete"]),
         skipped=values["skipped"],
     )
 
 
-def check(dataset: str | os.PathLike[str], *, progress: Progress | None = None) -> DataCheck:
+def check(
+    dataset: str | os.PathLike[str],
+    parts: Mapping[str, ClassificationData] | None = None,
+    *,
+    progress: Progress | None = None,
+) -> DataCheck:
     """Read every picture of a data set as `open_classification` knows it, all of its parts, and say what is wrong.
 
-    `progress(done, total)` is called after each picture. Raises `DatasetError` where there is nothing to read.
+    `parts` are those of `open_parts`, where it is open already. `progress(done, total)` is called after each picture.
+    Raises `DatasetError` where there is nothing to read.
     """
-    parts = open_parts(dataset)
+    parts = open_parts(dataset) if parts is None else parts
     samples = [(part, sample) for part, data in parts.items() for sample in data.samples]
     found: dict[str, list[Examined]] = {part: [] for part in parts}
     examined = examine(sample for _, sample in samples)
@@ -172,19 +180,16 @@ def check(dataset: str | os.PathLike[str], *, progress: Progress | None = None) 
     return judge(dataset, parts, found)
 
 
-def open_parts(dataset: str | os.PathLike[str]) -> dict[str, ClassificationData]:
-    """The parts of a data set by name, train first; {"all": ...} where it is not divided."""
-    return {part: open_classification(dataset, split=part) for part in splits(dataset)} or {
-        "all": open_classification(dataset)
-    }
+def open_parts(dataset: str | os.PathLike[str], *, progress: Progress | None = None) -> dict[str, ClassificationData]:
+    """The parts of a data set by name, train first; {"all": ...} where it is not divided.
 
-
-def examine(samples: Iterable[Sample], *, chunk: int = 64) -> Iterator[Examined]:
-    """Every picture read, in order. Chunks bound what waits in memory."""
-    waiting = list(samples)
-    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
-        for start in range(0, len(waiting), chunk):
-            yield from pool.map(_examine, waiting[start : start + chunk])
+    `progress(done, total)` is called after each shard that has no index yet.
+    """
+    parts: dict[str, ClassificationData] = {}
+    for part in splits(dataset):
+        names = parts["train"].names if "train" in parts else None
+        parts[part] = open_classification(dataset, split=part, names=names, progress=progress)
+    return parts or {"all": open_classification(dataset, progress=progress)}
 
 
 def judge(
@@ -202,22 +207,24 @@ def judge(
     several = [group for group in groups.values() if len(group) > 1]
     by_kind: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     for group in several:
-        by_kind[_kind(group)].append(tuple(str(sample.path) for _, sample in group))
+        by_kind[_kind(group)].append(tuple(str(sample.picture) for _, sample in group))
     present = [(count, name) for name, count in zip(names, counts[first], strict=True) if count]
     most, least = (max(present), min(present)) if present else ((0, ""), (0, ""))
     return DataCheck(
         names=names,
         counts=counts,
         unreadable=tuple(
-            (str(one.sample.path), one.problem) for ones in found.values() for one in ones if one.problem is not None
+            (str(one.sample.picture), one.problem) for ones in found.values() for one in ones if one.problem is not None
         ),
         duplicates=tuple(by_kind["duplicate"]),
         leaks=tuple(by_kind["leak"]),
         contradictions=tuple(by_kind["contradiction"]),
         missing=tuple((part, name) for part in counts for name, n in zip(names, counts[part], strict=True) if not n),
         strangers=tuple((part, name, n) for part, data in parts.items() for name, n in data.unmatched),
-        empty=tuple(_empty(Path(dataset), parts)),
+        empty=() if shards.parts(dataset) else tuple(_empty(Path(dataset), parts)),
         uneven=(most[1], most[0], least[1], least[0]) if most[0] >= UNEVEN * max(least[0], 1) else None,
+        unmixed=_unmixed(found[first]),
+        incomplete=tuple(one for data in parts.values() for one in data.incomplete),
         skipped=sum(data.skipped for data in parts.values()),
     )
 
@@ -232,8 +239,9 @@ def gallery(found: DataCheck, parts: Mapping[str, ClassificationData], *, most: 
 
     A picture that cannot be read, or is no longer there, is grey.
     """
-    labels = {str(sample.path): data.names[sample.label] for data in parts.values() for sample in data.samples}
-    part_of = {str(sample.path): part for part, data in parts.items() for sample in data.samples}
+    sample_of = {str(sample.picture): sample for data in parts.values() for sample in data.samples}
+    labels = {str(sample.picture): data.names[sample.label] for data in parts.values() for sample in data.samples}
+    part_of = {str(sample.picture): part for part, data in parts.items() for sample in data.samples}
     wanted: list[tuple[str, tuple[str, ...], bool | None]] = [
         (file, (Path(file).name, reason.removeprefix(f"{file} ")), False) for file, reason in found.unreadable[:most]
     ]
@@ -250,26 +258,17 @@ def gallery(found: DataCheck, parts: Mapping[str, ClassificationData], *, most: 
     wanted += [(file, (labels[file], Path(file).name), None) for file in sound]
     wanted = wanted[: 2 * most]
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
-        seen = pool.map(_thumbnail, (file for file, _, _ in wanted))
+        seen = pool.map(_thumbnail, (sample_of.get(file) for file, _, _ in wanted))
         return [plots.Tile(rgb, lines, right) for rgb, (_, lines, right) in zip(seen, wanted, strict=True)]
 
 
-def _thumbnail(file: str) -> npt.NDArray[np.uint8]:
+def _thumbnail(sample: Sample | None) -> npt.NDArray[np.uint8]:
     try:
-        return plots.thumbnail(image.read(file))
+        if sample is not None:
+            return plots.thumbnail(image.read(sample.picture))
     except (ImageError, FileError):
-        return np.full((plots.TILE, plots.TILE, 3), 200, np.uint8)
-
-
-def _examine(sample: Sample) -> Examined:
-    digest, pixels, problem = "", None, None
-    try:
-        digest = hashlib.sha256(files.read_bytes(sample.path)).hexdigest()
-        pixels = image.read(sample.path)
-    except (ImageError, FileError) as error:
-        problem = str(error)
-    shape = (0, 0) if pixels is None else (pixels.shape[0], pixels.shape[1])
-    return Examined(sample, digest, pixels, problem, shape)
+        pass
+    return np.full((plots.TILE, plots.TILE, 3), 200, np.uint8)
 
 
 def _count(ones: Iterable[Examined], classes: int) -> tuple[int, ...]:
@@ -281,6 +280,19 @@ def _kind(group: Sequence[tuple[str, Sample]]) -> str:
     if len({sample.label for _, sample in group}) > 1:
         return "contradiction"
     return "leak" if len({part for part, _ in group}) > 1 else "duplicate"
+
+
+def _unmixed(ones: Sequence[Examined]) -> tuple[float, float] | None:
+    shards_of: dict[object, Counter[int]] = defaultdict(Counter)
+    for one in ones:
+        if isinstance(one.sample.picture, ShardMember):
+            shards_of[one.sample.picture.shard][one.sample.label] += 1
+    if len(shards_of) < 3:  # two are mixed as a whole
+        return None
+    shares = np.array(list(Counter(one.sample.label for one in ones).values())) / len(ones)
+    by_chance = np.mean([(1 - (1 - shares) ** counted.total()).sum() for counted in shards_of.values()])
+    classes = np.mean([len(counted) for counted in shards_of.values()])
+    return (float(classes), float(by_chance)) if classes < UNMIXED * by_chance else None
 
 
 def _empty(dataset: Path, parts: Mapping[str, ClassificationData]) -> Iterator[str]:
@@ -305,8 +317,3 @@ def _spread(items: Sequence[str], most: int) -> list[str]:
         return []
     places = np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int))
     return [items[int(i)] for i in places]
-
-
-def _some(group: Sequence[str]) -> str:
-    more = f" and {len(group) - _SHOWN} more" if len(group) > _SHOWN else ""
-    return ", ".join(group[:_SHOWN]) + more

@@ -1,14 +1,15 @@
-"""Labelled pictures on disk: a folder with a folder per class, or a text file of `path,label` lines."""
+"""Labelled pictures: a folder with a folder per class, a text file of `path,label` lines, or shards."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mobilenetv2 import files, labels
+from mobilenetv2.data import shards
 from mobilenetv2.data.folders import (
     EVALUATED,
     PARTS,
@@ -19,10 +20,13 @@ from mobilenetv2.data.folders import (
     is_picture,
     some,
 )
+from mobilenetv2.data.shard_files import is_url
+from mobilenetv2.data.shards import Progress, ShardMember
 from mobilenetv2.errors import DatasetError
 from mobilenetv2.model_file import ModelInfo
 
-Listed = list[tuple[str, Path]]  # a label as it is written, and a picture
+Picture = Path | ShardMember  # a file, or a part of one; `str` names it
+Listed = Sequence[tuple[str, Picture]]  # a label as it is written, and a picture
 Classes = tuple[tuple[str, ...], Callable[[str], int | None]]  # names in order, and how a label finds its index
 
 # What the first column of a header line is called; any other first line is a picture's.
@@ -31,20 +35,30 @@ _HEADERS = frozenset(("path", "file", "filename", "file_name", "filepath", "imag
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A picture file and the index of its class."""
+    """A picture, in a file of its own or in a shard, and the index of its class."""
 
-    path: Path
+    picture: Picture
     label: int
+
+    @property
+    def path(self) -> Path:
+        """The file of a picture that is not in a shard."""
+        assert isinstance(self.picture, Path), f"{self.picture} is in a shard"
+        return self.picture
+
+    def read_bytes(self) -> bytes:
+        """The picture's file as it is. Raises `FileError`; for a shard `DownloadError` and `DatasetError` too."""
+        return files.read_bytes(self.picture) if isinstance(self.picture, Path) else self.picture.read_bytes()
 
 
 @dataclass(frozen=True, slots=True)
 class ClassificationData:
-    """Labelled pictures, in an order that depends on their names alone.
+    """Labelled pictures, in an order that depends on their names alone; in a shard, on their places in it.
 
     `samples[i].label` indexes `names`, which are the model's classes where a model was given. `split` is
     "train", "val" or "test" where the data is divided. `unmatched` names the labels that are no class, with
     how many pictures were left out for each; `skipped` counts files that are hidden, no pictures, or in no
-    class's folder.
+    class's folder; `incomplete` are (shard/member, what is wrong) of samples in shards.
     """
 
     samples: tuple[Sample, ...]
@@ -52,6 +66,7 @@ class ClassificationData:
     split: str | None = None
     unmatched: tuple[tuple[str, int], ...] = ()
     skipped: int = 0
+    incomplete: shards.Incomplete = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -65,30 +80,39 @@ class ClassificationData:
             notes.append(f"{some(names)}: no such class, {pictures} pictures left out")
         if self.skipped:
             notes.append(f"{self.skipped} files skipped: hidden, no pictures, or in no class's folder")
-        return tuple(notes)
+        return (*notes, *shards.sentences(self.incomplete))
 
 
 def open_classification(
-    path: str | os.PathLike[str], *, classes: ModelInfo | None = None, split: str | None = None
+    path: str | os.PathLike[str],
+    *,
+    classes: ModelInfo | None = None,
+    split: str | None = None,
+    names: Sequence[str] | None = None,
+    progress: Progress | None = None,
 ) -> ClassificationData:
-    """Labelled pictures from an ImageFolder or a text file.
+    """Labelled pictures from an ImageFolder, a text file, or WebDataset shards.
 
     A folder holds a folder of pictures per class (deeper folders belong to their class), or `train`, `val`
     and `test` folders that do. `split` chooses one of these; without it `val` is used, else `test`, else
     `train`. A text file has a `path,label` line per picture, with or without a header line: paths are
-    relative to the file, the last comma splits, spaces around it do not count.
+    relative to the file, the last comma splits, spaces around it do not count. Shards are what `shards.parts`
+    describes; `progress(done, total)` is called after each that has no index yet.
 
     With `classes`, a label is one of the model's label names, a WordNet id, or a class number from 0
     (background never counts); see `labels.match`. Without, the labels themselves are the classes, sorted
-    (as numbers where a text file has nothing else); those of a `val` or `test` folder are the ones of
-    `train`, where there is one.
+    (as numbers where a text file or shards have nothing else); those of a `val` or `test` split are the ones of
+    `train`, where there is one. `names` says what these are where that is known. The lines of a `classes.txt` beside
+    shards are their classes, in its order, and what their numbers mean.
 
-    Raises `DatasetError` where nothing is found, a listed file is missing, a label is ambiguous or none of
-    them is a class of the model.
+    Raises `DatasetError` where nothing is found, a listed file is missing, a shard is damaged, a label is
+    ambiguous or none of them is a class of the model; `DownloadError` where a shard cannot be had.
     """
+    if parts := shards.parts(path):
+        return _open_shards(os.fspath(path), parts, classes, split, names, progress)
     path = Path(path)
     if path.is_dir():
-        return _open_folder(path, classes, split)
+        return _open_folder(path, classes, split, names)
     if split is not None:
         raise DatasetError(f"{path} has no {split!r} split: a text file lists one set of pictures")
     return _open_text(path, classes)
@@ -96,24 +120,82 @@ def open_classification(
 
 def splits(path: str | os.PathLike[str]) -> tuple[str, ...]:
     """Which of "train", "val" and "test" a data set has, in this order; empty where it is not divided."""
+    if parts := shards.parts(path):
+        return tuple(part for part in parts if part != "all")
     path = Path(path)
     return tuple(_split_folders(path)) if path.is_dir() else ()
 
 
-def place(file: str | os.PathLike[str], dataset: str | os.PathLike[str]) -> str:
-    """Where a picture lies in its data set (a folder, or a text file that lists it), the same on every machine."""
-    dataset = Path(dataset)
-    return Path(os.path.relpath(file, dataset if dataset.is_dir() else dataset.parent)).as_posix()
+def is_there(dataset: str) -> bool:
+    """Whether a data set, or the first of its shards, can still be found; one behind a URL is taken to be there."""
+    some_shards = next(iter(shards.parts(dataset).values()), [dataset])
+    return is_url(dataset) or any(map(os.path.exists, (dataset, *some_shards[:1])))
 
 
-def _open_folder(path: Path, classes: ModelInfo | None, split: str | None) -> ClassificationData:
+def place(picture: Picture | str, dataset: str | os.PathLike[str]) -> str:
+    """Where a picture lies in its data set (a folder, a text file that lists it, shards), the same on every machine."""
+    if isinstance(picture, ShardMember):
+        return f"{picture.shard.name}/{picture.name}"
+    return Path(os.path.relpath(picture, dataset if os.path.isdir(dataset) else os.path.dirname(dataset))).as_posix()
+
+
+def _wanted(dataset: object, parts: Collection[str], split: str | None) -> str:
+    """The part that `split` names, or the one to evaluate on."""
+    wanted = next(name for name in EVALUATED if name in parts) if split is None else SPLITS.get(split.lower())
+    if wanted is None or wanted not in parts:
+        raise DatasetError(f"{dataset} has no {split!r} split: it has {', '.join(parts)}")
+    return wanted
+
+
+def _open_shards(
+    dataset: str,
+    parts: dict[str, list[str]],
+    classes: ModelInfo | None,
+    split: str | None,
+    names: Sequence[str] | None,
+    progress: Progress | None,
+) -> ClassificationData:
+    if "all" not in parts:
+        split = _wanted(dataset, parts, split)
+    elif split is not None:
+        raise DatasetError(f"{dataset} has no {split!r} split: name shards train-... and val-..., or folders of them")
+    places = parts[split or "all"]
+    listed, incomplete = shards.read(places, progress=progress)
+    if not listed:
+        wrong = "; ".join(shards.sentences(incomplete)) or "no samples"
+        raise DatasetError(f"{dataset} holds no labelled pictures in {len(places)} shards: {wrong}")
+    own = shards.listed_classes(dataset, places)
+    if classes is not None:
+        known = _classes_of_model(classes)
+        known = known if own is None else _through(own, known)
+    elif own is not None:
+        known = own, lambda label: labels.match(label, own)
+    elif names is None and "train" in parts and split != "train":
+        known = _classes_of_labels(label for label, _ in shards.read(parts["train"], progress=progress)[0])
+    else:
+        known = _classes_of_labels(label for label, _ in listed) if names is None else _classes_of_data(names)
+    return _matched(dataset, listed, known, split, 0, incomplete)
+
+
+def _through(own: tuple[str, ...], classes: Classes) -> Classes:
+    """Labels that are names or numbers of the data's own list, as indices of the model's classes."""
+    names, index = classes
+
+    def find(label: str) -> int | None:
+        i = labels.match(label, own)
+        return i if i is None or own == names else index(own[i])
+
+    return names, find
+
+
+def _open_folder(
+    path: Path, classes: ModelInfo | None, split: str | None, names: Sequence[str] | None
+) -> ClassificationData:
     parts = _split_folders(path)
     folder = path
     if parts:
-        wanted = next(name for name in EVALUATED if name in parts) if split is None else SPLITS.get(split.lower())
-        if wanted not in parts:
-            raise DatasetError(f"{path} has no {split!r} split: it has {', '.join(parts)}")
-        split, folder = wanted, parts[wanted]
+        split = _wanted(path, parts, split)
+        folder = parts[split]
     elif split is not None:
         raise DatasetError(f"{path} has no {split!r} split: make folders train and val with a folder per class in each")
 
@@ -122,10 +204,12 @@ def _open_folder(path: Path, classes: ModelInfo | None, split: str | None) -> Cl
         raise _no_pictures(folder, skipped)
     if classes is not None:
         known = _classes_of_model(classes)
+    elif names is not None:
+        known = _classes_of_data(names)
     elif "train" in parts and split != "train":
-        known = _classes_of_data(label for label, _ in _labelled_files(parts["train"])[0])
+        known = _classes_of_data(sorted({label for label, _ in _labelled_files(parts["train"])[0]}))
     else:
-        known = _classes_of_data(label for label, _ in listed)
+        known = _classes_of_data(sorted({label for label, _ in listed}))
     return _matched(folder, listed, known, split, skipped)
 
 
@@ -142,9 +226,9 @@ def _split_folders(path: Path) -> dict[str, Path]:
     return {name: parts[name] for name in PARTS if name in parts}
 
 
-def _labelled_files(folder: Path) -> tuple[Listed, int]:
+def _labelled_files(folder: Path) -> tuple[list[tuple[str, Path]], int]:
     """Every picture below the class folders with its label, sorted, and how many other files there are."""
-    listed: Listed = []
+    listed: list[tuple[str, Path]] = []
     class_folders, loose = entries(folder)
     skipped = len(loose)
     for class_folder in class_folders:
@@ -175,7 +259,7 @@ def _open_text(path: Path, classes: ModelInfo | None) -> ClassificationData:
         raise DatasetError(
             f"{path} is not a data set: a folder with a folder per class, or a text file (UTF-8) of path,label lines"
         ) from None
-    listed: Listed = []
+    listed: list[tuple[str, Path]] = []
     missing: list[str] = []
     first = True
     for number, line in enumerate(lines, start=1):
@@ -199,9 +283,7 @@ def _open_text(path: Path, classes: ModelInfo | None) -> ClassificationData:
         raise DatasetError(f"{path} lists no pictures: a path,label line for each is expected")
     if classes is not None:
         return _matched(path, listed, _classes_of_model(classes), None, 0)
-    found = {label for label, _ in listed}
-    numbers = all(label.isdecimal() for label in found)
-    return _matched(path, listed, _classes_of_data(found, key=int if numbers else None), None, 0)
+    return _matched(path, listed, _classes_of_labels(label for label, _ in listed), None, 0)
 
 
 def _classes_of_model(info: ModelInfo) -> Classes:
@@ -209,12 +291,24 @@ def _classes_of_model(info: ModelInfo) -> Classes:
     return names, lambda label: labels.match(label, names, info.label_ids)
 
 
-def _classes_of_data(found: Iterable[str], *, key: Callable[[str], int] | None = None) -> Classes:
-    names = tuple(sorted(set(found), key=key))
-    return names, {name: i for i, name in enumerate(names)}.get
+def _classes_of_labels(found: Iterable[str]) -> Classes:
+    """Sorted, as numbers where they are nothing else."""
+    found = set(found)
+    return _classes_of_data(sorted(found, key=int if all(label.isdecimal() for label in found) else None))
 
 
-def _matched(source: Path, listed: Listed, classes: Classes, split: str | None, skipped: int) -> ClassificationData:
+def _classes_of_data(names: Sequence[str]) -> Classes:
+    return tuple(names), {name: i for i, name in enumerate(names)}.get
+
+
+def _matched(
+    source: object,
+    listed: Listed,
+    classes: Classes,
+    split: str | None,
+    skipped: int,
+    incomplete: shards.Incomplete = (),
+) -> ClassificationData:
     """The data set with every label as the index of its class."""
     names, index = classes
     pictures = Counter(label for label, _ in listed)
@@ -229,4 +323,4 @@ def _matched(source: Path, listed: Listed, classes: Classes, split: str | None, 
             f"({some(names)}): a label is a class's name, its WordNet id or its number from 0"
         )
     samples = tuple(Sample(picture, i) for label, picture in listed if (i := indices[label]) is not None)
-    return ClassificationData(samples, names, split=split, unmatched=unmatched, skipped=skipped)
+    return ClassificationData(samples, names, split=split, unmatched=unmatched, skipped=skipped, incomplete=incomplete)

@@ -107,13 +107,18 @@ class DetectionCheck:
 
 
 def check(
-    dataset: str | os.PathLike[str], *, places: Places = AS_FOUND, progress: Progress | None = None
+    dataset: str | os.PathLike[str],
+    parts: Mapping[str, DetectionData] | None = None,
+    *,
+    places: Places = AS_FOUND,
+    progress: Progress | None = None,
 ) -> DetectionCheck:
     """Read every picture and annotation of a data set, all of its parts, and say what is wrong.
 
-    `progress(done, total)` is called after each picture. Raises `DatasetError` where there is nothing to read.
+    `parts` are those of `open_parts`, where it is open already. `progress(done, total)` is called after each picture.
+    Raises `DatasetError` where there is nothing to read.
     """
-    parts = open_parts(dataset, places=places)
+    parts = open_parts(dataset, places=places) if parts is None else parts
     samples = [(part, sample) for part, data in parts.items() for sample in data.samples]
     found: dict[str, list[tuple[DetectionSample, Examined]]] = {part: [] for part in parts}
     examined = examine(Sample(sample.path, 0) for _, sample in samples)

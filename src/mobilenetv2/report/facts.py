@@ -15,7 +15,7 @@ from mobilenetv2 import evaluate, files, metrics, model_file
 from mobilenetv2.complexity import Complexity, complexity
 from mobilenetv2.data import check as checking
 from mobilenetv2.data.check import DataCheck
-from mobilenetv2.data.classification import ClassificationData, open_classification, place, splits
+from mobilenetv2.data.classification import ClassificationData, is_there, open_classification, place, splits
 from mobilenetv2.errors import DatasetError, Error, UsageError
 from mobilenetv2.model_file import ModelFile, ModelInfo
 from mobilenetv2.predictor import load
@@ -53,7 +53,7 @@ class Facts:
     model_bytes: int
     evaluation: Mapping[str, Any] | None
     check: DataCheck | None
-    dataset: Path | None
+    dataset: str | None
     lacking: tuple[str, ...]
 
     @property
@@ -118,12 +118,12 @@ def read(run: str | os.PathLike[str], *, progress: Progress | None = None) -> Fa
     model = model_file.read(found.model)
     check = _read_check(found.check)
     dataset = settings.get("dataset")
-    dataset = Path(dataset) if isinstance(dataset, str) else None
+    dataset = dataset if isinstance(dataset, str) else None
     lacking: list[str] = []
     evaluation, problem = _evaluation(found, model, settings, dataset, check, progress)
     if dataset is None:
         lacking.append("run.json does not say where the pictures are: it is that of an earlier release.")
-    elif not dataset.exists():
+    elif not is_there(dataset):
         lacking.append(f"The data set {dataset} is not there any more, so this page has none of its pictures.")
     if problem is not None:
         lacking.append(f"The model was not measured: {problem}.")
@@ -151,7 +151,7 @@ def _evaluation(
     found: RunFiles,
     model: ModelFile,
     settings: Mapping[str, Any],
-    dataset: Path | None,
+    dataset: str | None,
     check: DataCheck | None,
     progress: Progress | None,
 ) -> tuple[Mapping[str, Any] | None, str | None]:
@@ -160,7 +160,7 @@ def _evaluation(
     kept = _read_evaluation(found.evaluation)
     if kept is not None and kept["model_sha256"] == digest:
         return kept, None
-    if dataset is None or not dataset.exists():
+    if dataset is None or not is_there(dataset):
         return None, "it would need the pictures"
     try:
         data = _held_out(dataset, settings, check)
@@ -184,7 +184,7 @@ def _read_evaluation(path: Path) -> Mapping[str, Any] | None:
     return evaluation if isinstance(evaluation, dict) and needed <= evaluation.keys() else None
 
 
-def _held_out(dataset: Path, settings: Mapping[str, Any], check: DataCheck | None) -> ClassificationData:
+def _held_out(dataset: str, settings: Mapping[str, Any], check: DataCheck | None) -> ClassificationData:
     """The pictures that the run measured: its val split save what was left out, or those held out of train."""
     parts = splits(dataset)
     if "val" in parts:
@@ -192,11 +192,11 @@ def _held_out(dataset: Path, settings: Mapping[str, Any], check: DataCheck | Non
         left_out: set[str] = set()
         if check is not None:
             left_out = {file for file, _ in check.unreadable}.union(*check.contradictions, *check.leaks)
-        samples = [sample for sample in data.samples if str(sample.path) not in left_out]
+        samples = [sample for sample in data.samples if str(sample.picture) not in left_out]
     else:
         data = open_classification(dataset, split="train" if "train" in parts else None)
         held_out = set(settings.get("held_out", ()))
-        samples = [sample for sample in data.samples if place(sample.path, dataset) in held_out]
+        samples = [sample for sample in data.samples if place(sample.picture, dataset) in held_out]
         if len(samples) < len(held_out):
             raise DatasetError(f"{len(held_out) - len(samples)} of the pictures held out are not in {dataset} any more")
     return dataclasses.replace(data, samples=tuple(samples), split="val")

@@ -8,14 +8,13 @@ import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mobilenetv2 import __version__, charts, image, plots
 from mobilenetv2.data.check import gallery, open_parts
-from mobilenetv2.data.classification import place
+from mobilenetv2.data.classification import ClassificationData, Picture, is_there, place
 from mobilenetv2.errors import Error
 from mobilenetv2.metrics import Reliability
 from mobilenetv2.plots import Tile
@@ -162,19 +161,25 @@ def _mistakes(facts: Facts) -> list[Html]:
     surest = sorted(mistakes, key=lambda mistake: -mistake["predictions"][0]["score"])[:MISTAKES]
     shown = f"{len(mistakes):,} of {facts.evaluation['n']:,} answers were wrong"
     most = f"; the {len(surest)} that the model was surest of" if len(surest) < len(mistakes) else ""
+    pictures = {str(sample.picture): sample.picture for data in _parts(facts).values() for sample in data.samples}
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
-        tiles = [tile for tile in pool.map(lambda mistake: _mistake(mistake, facts), surest) if tile is not None]
+        tiles = [
+            tile for tile in pool.map(lambda mistake: _mistake(mistake, pictures, facts), surest) if tile is not None
+        ]
     return [tag("p", f"{shown}{most if tiles else ''}."), *([photos(tiles)] if tiles else [])]
 
 
-def _mistake(mistake: Mapping[str, Any], facts: Facts) -> Tile | None:
+def _mistake(mistake: Mapping[str, Any], pictures: Mapping[str, Picture], facts: Facts) -> Tile | None:
     """None where the picture is no longer there."""
+    picture = pictures.get(mistake["file"])
+    if picture is None:
+        return None
     try:
-        rgb = plots.thumbnail(image.read(mistake["file"]))
+        rgb = plots.thumbnail(image.read(picture))
     except Error:
         return None
     answer = mistake["predictions"][0]
-    where = place(mistake["file"], facts.dataset) if facts.dataset is not None else Path(mistake["file"]).name
+    where = place(picture, facts.dataset or "")
     lines = (f"{answer['label']} ({_percent(answer['score'])})", f"true class: {mistake['true']['label']}", where)
     return Tile(rgb, lines, right=False)
 
@@ -209,13 +214,18 @@ def _sentences(title: str, sentences: Sequence[str]) -> list[Html]:
 
 def _gallery(facts: Facts) -> list[Html]:
     assert facts.check is not None
-    if facts.dataset is None or not facts.dataset.exists():
-        return []
+    parts = {part: data for part, data in _parts(facts).items() if part in facts.check.counts}
+    return [photos(gallery(facts.check, parts, most=GALLERY))] if parts else []
+
+
+def _parts(facts: Facts) -> Mapping[str, ClassificationData]:
+    """The data set's pictures; none where they are no longer there."""
+    if facts.dataset is None or not is_there(facts.dataset):
+        return {}
     try:
-        parts = {part: data for part, data in open_parts(facts.dataset).items() if part in facts.check.counts}
+        return open_parts(facts.dataset)
     except Error:  # the folder is there, the pictures are not
-        return []
-    return [photos(gallery(facts.check, parts, most=GALLERY))]
+        return {}
 
 
 def _recipe(facts: Facts) -> list[Html]:

@@ -94,7 +94,7 @@ def training_batches(pictures: Pictures, recipe: Recipe, size: int, **division: 
 
     @functools.lru_cache(maxsize=2)
     def order(epoch: int) -> list[Keys]:
-        shuffled = np.random.default_rng([recipe.seed, epoch]).permutation(len(pictures))
+        shuffled = pictures.shuffled(np.random.default_rng([recipe.seed, epoch]))
         least = 2 * division.get("devices", 1)
         parts = min(-(-len(pictures) // recipe.batch_size), max(1, len(pictures) // least))
         return [[(epoch, int(index)) for index in part] for part in np.array_split(shuffled, parts)]

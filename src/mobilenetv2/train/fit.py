@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from mobilenetv2 import model_file, report
-from mobilenetv2.errors import Error, TrainingError, UsageError
+from mobilenetv2.errors import DatasetError, DownloadError, Error, FileError, ImageError, TrainingError, UsageError
 from mobilenetv2.model_file import ModelFile
 from mobilenetv2.nn import MobileNetV2, load_tensors
 from mobilenetv2.train import origin, recipes, start
@@ -63,8 +63,8 @@ class TrainingRun:
 
 
 def fit(
-    dataset: Path,
-    out: Path,
+    dataset: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     *,
     recipe: Recipe | None = None,
     init: ModelFile | None = None,
@@ -108,10 +108,11 @@ def fit(
     Ctrl-C or SIGTERM ends the run after the current step, from where it can be resumed; a second one kills it.
 
     Raises `DatasetError` for data that cannot be learned from, `UsageError` for arguments that do not fit each
-    other, and `TrainingError` where the loss is no longer a number, memory does not suffice, or the run was stopped
-    before the first epoch's end.
+    other, and `TrainingError` where the loss is no longer a number, memory does not suffice, a picture cannot be read
+    any more, or the run was stopped before the first epoch's end.
     """
-    dataset, folder = Path(dataset), RunFolder(Path(out))
+    dataset, out = os.fspath(dataset), Path(out)
+    folder = RunFolder(out)
     devices, nodes, rank = _place(devices, nodes)
     display = Display(shown=progress and rank == 0)
     if resume:
@@ -195,6 +196,9 @@ def fit(
             stopped = True
         except TrainingError as error:
             raise TrainingError(f"{error}; {_what_is_left(folder, saver)}") from None
+        except (DatasetError, DownloadError, FileError, ImageError) as error:
+            reason = str(error).splitlines()[-1].removeprefix(f"mobilenetv2.errors.{type(error).__name__}: ")
+            raise TrainingError(f"{reason}; {_what_is_left(folder, saver)}") from None
         except RuntimeError as error:
             if not _out_of_memory(error):
                 raise
@@ -231,7 +235,7 @@ def fit(
 
 
 def _command(
-    dataset: Path, out: Path, recipe: Recipe, first: ModelFile, taught: bool, options: dict[str, object]
+    dataset: str, out: Path, recipe: Recipe, first: ModelFile, taught: bool, options: dict[str, object]
 ) -> str:
     """`origin.command` of `fit`'s own arguments; the model that the run begins with knows whether it was given."""
     defaults = inspect.signature(fit).parameters

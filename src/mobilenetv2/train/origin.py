@@ -13,16 +13,17 @@ from typing import Any
 
 import torch
 
+from mobilenetv2.data.shard_files import absolute
 from mobilenetv2.engine import cpu
 from mobilenetv2.train import recipes
 from mobilenetv2.train.pictures import Pictures, TrainingData
 from mobilenetv2.train.recipes import Recipe
 
 
-def of_run(dataset: Path, data: TrainingData, *, command: str, machine: Mapping[str, Any]) -> dict[str, Any]:
+def of_run(dataset: str, data: TrainingData, *, command: str, machine: Mapping[str, Any]) -> dict[str, Any]:
     """Plain JSON values for `run.json`, the folder in which `command` was given among them."""
     return {
-        "dataset": os.path.abspath(dataset),
+        "dataset": absolute(dataset),
         "pictures": {"train": _per_class(data.train, data.names), "val": _per_class(data.val, data.names)},
         "command": command,
         "directory": os.getcwd(),
@@ -32,7 +33,7 @@ def of_run(dataset: Path, data: TrainingData, *, command: str, machine: Mapping[
 
 
 def command(
-    dataset: Path, out: Path, recipe: Recipe, *, init: bool, teacher: bool, options: Mapping[str, object]
+    dataset: str, out: Path, recipe: Recipe, *, init: bool, teacher: bool, options: Mapping[str, object]
 ) -> str:
     """The shell command of a run that was not started by one.
 
@@ -40,7 +41,7 @@ def command(
     in memory have no name: STARTING_WEIGHTS and TEACHER stand for them.
     """
     named = recipes.RECIPES.get(recipe.name, recipes.find("basic"))
-    words = ["mobilenetv2", "train", str(dataset), "--out", str(out), "--recipe", named.name]
+    words = ["mobilenetv2", "train", dataset, "--out", str(out), "--recipe", named.name]
     for name in recipes.differences(named, recipe):
         value = getattr(recipe, name)
         # true, false, none

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from mobilenetv2 import image
 from mobilenetv2.data import check
-from mobilenetv2.data.check import DataCheck, Examined, open_parts
-from mobilenetv2.data.classification import ClassificationData, Sample, place
+from mobilenetv2.data.check import DataCheck, open_parts
+from mobilenetv2.data.classification import ClassificationData, Picture, Sample, place
+from mobilenetv2.data.examine import Examined, examine, recall
+from mobilenetv2.data.shards import Shard, ShardMember
 from mobilenetv2.errors import DatasetError
 
 VAL_SHARE = 0.1  # of each class, where the data set has no val split
 CACHE_BYTES = 1 << 30
 
+# Shards mixed at a time: at least two, and as many more as hold these pictures, unless they are larger than that.
+_WINDOW_PICTURES = 2000
+_WINDOW_BYTES = 1 << 30
+
 UInt8Array = npt.NDArray[np.uint8]
+IntArray = npt.NDArray[np.int64]
 Progress = Callable[[int, int], None]  # (done, total)
 
 
@@ -36,7 +44,18 @@ class Pictures:
 
     def read(self, index: int) -> UInt8Array:
         """RGB [H, W, 3] of picture `index`."""
-        return image.read(self.samples[index].path) if self.pixels is None else self.pixels[index]
+        return image.read(self.samples[index].picture) if self.pixels is None else self.pixels[index]
+
+    def shuffled(self, generator: np.random.Generator) -> IntArray:
+        """Every index once, in an order that follows from the pictures' shards and `generator` alone.
+
+        Without shards any order is as likely as another. Pictures of shards come window by window, so that they are
+        read from few places at a time: shards in random order, and within a window of them any order of its pictures.
+        """
+        windows = _windows(self.samples, generator)
+        if windows is None:
+            return generator.permutation(len(self.samples))
+        return np.concatenate([generator.permutation(window) for window in windows])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,23 +79,25 @@ class TrainingData:
 
 
 def open_training_data(
-    dataset: Path,
+    dataset: str | os.PathLike[str],
     *,
     seed: int,
     strict: bool = False,
     cache_bytes: int = CACHE_BYTES,
     progress: Progress | None = None,
 ) -> TrainingData:
-    """The pictures of an ImageFolder or a `path,label` file, each read once and checked (`data.check`).
+    """The pictures of a data set (`open_classification`), each read once and checked (`data.check`); in shards that
+    were checked before and do not fit into memory, not even once.
 
     Where there is no val split, 10 % of each class, chosen by `seed` and the pictures' bytes, is held out. Left out and
     named are pictures that cannot be read, those that are in several classes, and those of val that are in train too.
-    Pictures stay decoded in memory where all of them together take at most `cache_bytes`.
+    Pictures stay decoded in memory where all of them together take at most `cache_bytes`. `progress(done, total)` is
+    called after each shard that has no index yet, then after each picture.
 
     Raises `DatasetError` where there are fewer than two classes, a class has no readable picture to train on, or, with
     `strict`, the check finds anything.
     """
-    parts = open_parts(dataset)
+    parts = open_parts(dataset, progress=progress)
     if "train" not in parts and "all" not in parts:
         has = ", ".join(parts)
         raise DatasetError(f"{dataset} has a {has} split and no train split: name the folder of one train")
@@ -91,7 +112,7 @@ def open_training_data(
             f"{dataset}: {checked.findings[0]} ({len(checked.findings)} findings: see mobilenetv2 check)"
         )
     wrong = {file for file, _ in checked.unreadable}.union(*checked.contradictions)
-    good = {part: [one for one in ones if str(one.sample.path) not in wrong] for part, ones in found.items()}
+    good = {part: [one for one in ones if str(one.sample.picture) not in wrong] for part, ones in found.items()}
     train = good.get("train") or good.get("all") or []
     _check_classes(whole.names, train, dict(checked.unreadable))
     notes = list(checked.findings)
@@ -107,7 +128,7 @@ def open_training_data(
         notes.append(f"{len(wrong)} pictures left out")
 
     def kept(ones: Sequence[Examined]) -> Pictures:
-        decoded = None if pixels is None else tuple(pixels[one.sample.path] for one in ones)
+        decoded = None if pixels is None else tuple(pixels[one.sample.picture] for one in ones)
         return Pictures(tuple(one.sample for one in ones), decoded)
 
     sizes = {one.shape for ones in good.values() for one in ones}
@@ -120,31 +141,65 @@ def open_training_data(
         fingerprint=_fingerprint(whole.names, train, val),
         square=height if height == width else None,
         check=checked,
-        held_out=() if "val" in parts else tuple(place(one.sample.path, dataset) for one in val),
+        held_out=() if "val" in parts else tuple(place(one.sample.picture, dataset) for one in val),
     )
+
+
+def _windows(samples: Sequence[Sample], generator: np.random.Generator) -> list[IntArray] | None:
+    """The indices of the pictures in each window of shards, in random order of the shards; None without shards."""
+    owners = [sample.picture.shard for sample in samples if isinstance(sample.picture, ShardMember)]
+    if not owners:
+        return None
+    assert len(owners) == len(samples)
+    runs: list[tuple[Shard, IntArray]] = []
+    start = 0
+    for shard, run in itertools.groupby(owners):
+        count = sum(1 for _ in run)
+        runs.append((shard, np.arange(start, start + count)))
+        start += count
+    windows: list[IntArray] = []
+    waiting: list[IntArray] = []
+    pictures = size = 0
+    for i in generator.permutation(len(runs)).tolist():
+        waiting.append(runs[i][1])
+        pictures, size = pictures + len(runs[i][1]), size + runs[i][0].size
+        if len(waiting) > 1 and (pictures >= _WINDOW_PICTURES or size >= _WINDOW_BYTES):
+            windows.append(np.concatenate(waiting))
+            waiting, pictures, size = [], 0, 0
+    if waiting:
+        windows.append(np.concatenate(waiting))
+    return windows
 
 
 def _read(
     parts: Mapping[str, ClassificationData], cache_bytes: int, progress: Progress | None
-) -> tuple[dict[str, list[Examined]], dict[Path, UInt8Array] | None]:
-    """Every picture examined, by part, and their pixels by path, or None where they do not all fit."""
+) -> tuple[dict[str, list[Examined]], dict[Picture, UInt8Array] | None]:
+    """Every picture examined, by part, and their pixels, or None where they do not all fit."""
+    known = {part: recall(data.samples) for part, data in parts.items()}
+    before = {part: ones for part, ones in known.items() if ones is not None}
+    if len(before) == len(parts) and sum(_bytes(one) for ones in before.values() for one in ones) > cache_bytes:
+        return before, None
     found: dict[str, list[Examined]] = {part: [] for part in parts}
-    pixels: dict[Path, UInt8Array] | None = {}
+    pixels: dict[Picture, UInt8Array] | None = {}
     used = done = 0
     total = sum(len(data.samples) for data in parts.values())
     for part, data in parts.items():
-        for one in check.examine(data.samples):
+        for one in examine(data.samples):
             found[part].append(one.without_pixels())
-            if one.pixels is not None:
-                used += one.pixels.nbytes
-                if pixels is not None:
-                    pixels[one.sample.path] = one.pixels
+            used += _bytes(one)
+            if one.pixels is not None and pixels is not None:
+                pixels[one.sample.picture] = one.pixels
             if used > cache_bytes:
                 pixels = None
             done += 1
             if progress is not None:
                 progress(done, total)
     return found, pixels
+
+
+def _bytes(one: Examined) -> int:
+    """Of its pixels."""
+    return 3 * one.shape[0] * one.shape[1]
 
 
 def _split(ones: Sequence[Examined], seed: int) -> tuple[list[Examined], list[Examined]]:
