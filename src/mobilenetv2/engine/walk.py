@@ -5,6 +5,7 @@ Steps read and write maps by name. Where those lie, and for how long, is `plan`'
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from mobilenetv2.engine import schedule
 from mobilenetv2.engine.operations import Block, Chain, Linear, Operation, Pointwise, Pool, Slice, Stem
 from mobilenetv2.engine.schedule import Cpu, Dealt, Limits, Product
 from mobilenetv2.errors import UsageError
-from mobilenetv2.spec import Backbone, BlockSpec, Classifier, ConvSpec, Spec
+from mobilenetv2.spec import Backbone, BlockSpec, Classifier, ConvSpec, Spec, ssdlite
 
 PARTS = ("expand", "depthwise", "project")
 Place = tuple[int | None, bool]  # a block's index or None for the last map; its expanded tensor or its output
@@ -70,11 +71,9 @@ def walk(
 
     Raises `UsageError` where there are no kernels for its layers.
     """
-    if not isinstance(network.head, Classifier):
-        raise UsageError(f"the engine has no kernels for {network.task}: choose backend torch or reference")
     walker = _Walker(cpu, threads, limits)
     image = Map("image", *size, network.backbone.in_channels)
-    task = _classifier
+    task = _classifier if isinstance(network.head, Classifier) else _detector
     return walker.steps, task(walker, network, image)
 
 
@@ -88,6 +87,44 @@ def _classifier(walker: _Walker, network: Spec, image: Map) -> tuple[Output, ...
     shape = walker.product(1, linear.in_features, linear.out_features, dealt="panels")
     walker.add("classifier", Linear(shape), {"": linear.name}, pooled, (1, 1), target="logits")
     return (Output("logits", (linear.out_features,)),)
+
+
+def _detector(walker: _Walker, network: Spec, image: Map) -> tuple[Output, ...]:
+    """Heads follow the map that they read. What one makes is a run of anchors, written to its place among all."""
+    head = ssdlite.head_of(network)
+    if not head.separable:
+        raise UsageError("the engine has no kernels for plain SSD (separable: false): choose --backend torch")
+    layers, taps = ssdlite.layers(network), spec.taps(network.backbone)
+    size = image.height, image.width
+    count = ssdlite.anchor_count(network, size)
+    outputs = Output("class_logits", (count, head.outputs)), Output("box_deltas", (count, 4), count * head.outputs)
+    per_map = (h * w * len(own) for (h, w), own in zip(ssdlite.grids(network, size), head.anchors, strict=True))
+    first_anchor = [0, *itertools.accumulate(per_map)]
+
+    def heads(k: int, source: Map) -> None:
+        for kind, chains, output in zip(("class", "box"), (layers.class_heads, layers.box_heads), outputs, strict=True):
+            at = first_anchor[k] * output.shape[1]
+            walker.convolutions(f"{kind} head {k}", chains[k], source, target=output.name, target_at=at)
+
+    places: list[Place] = [(taps[name].block, taps[name].expanded) for name in head.taps]
+    maps: dict[Place, Map] = {}
+
+    def visit(place: Place, found: Map) -> None:
+        maps[place] = found
+        for k, wanted in enumerate(places):
+            if wanted == place:
+                heads(k, found)
+
+    found = image
+    for place, found in _backbone(walker, network.backbone, image, places):
+        visit(place, found)
+    if (None, False) in places:
+        visit((None, False), walker.pointwise("last", spec.last(network.backbone), found))
+    source = maps[places[-1]]
+    for k, chain in enumerate(layers.extras):
+        source = walker.convolutions(f"extra {k}", chain, source)
+        heads(len(places) + k, source)
+    return outputs
 
 
 def _backbone(walker: _Walker, net: Backbone, image: Map, taps: Collection[Place]) -> Iterator[tuple[Place, Map]]:
@@ -209,6 +246,14 @@ class _Walker:
             name, operation, _names(block, layer), source, operation.out,
             target=target, target_at=target_at, shared=shared or f"{name} depthwise",
         )  # fmt: skip
+
+    def convolutions(
+        self, name: str, convs: tuple[ConvSpec, ...], source: Map, *, target: str = "", target_at: int = 0
+    ) -> Map:
+        """A head's depthwise and 1x1 convolutions, perhaps with a 1x1 before them: a block in all but name."""
+        *expand, depthwise, project = convs
+        block = BlockSpec(0, name, expand[0] if expand else None, depthwise, project, "none")
+        return self.block(name, block, source, target=target, target_at=target_at)
 
     def chain(self, name: str, blocks: tuple[BlockSpec, ...], stem: Stem, layer: str, source: Map) -> Map:
         """The stem, whose layer is called `layer`, and the first blocks as one step, row by row."""
