@@ -139,7 +139,8 @@ def _moved(operation: Operation) -> dict[str, int]:
 def _maps(operation: Operation) -> list[int]:
     """Elements of what the first of a step's layers reads, and of what each of them writes."""
     match operation:
-        case Chain(blocks=(first, *others)):
+        case Chain():
+            first, *others = operation.blocks
             return [*_maps(first), *(size for block in others for size in _maps(block)[1:])]
         case Block(stem=stem, expand=expand, depthwise=depthwise):
             pixels, out = operation.height * operation.width, math.prod(operation.out)

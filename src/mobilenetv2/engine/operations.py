@@ -124,10 +124,18 @@ class Block(_Needs):
         return schedule.ring_rows(self.depthwise, self.schedule.stripe)
 
     @property
+    def copies(self) -> bool:
+        """Whether the depthwise reads the block's own input."""
+        return self.stem is None and self.expand is None
+
+    @property
     def ring(self) -> int:
-        """Elements of all rings: one panel's where panels follow each other over the whole map."""
+        """Elements of all rings: one panel's where rows are not kept for the next stripe.
+
+        There is none where the map is whole, and copying a row again costs less than room for all channels.
+        """
         channels = self.depthwise.out_channels
-        if self.schedule.whole:
+        if self.schedule.whole or self.copies:
             channels = max(panel.channels for panel in self.schedule.panels)
         return self.ring_rows * self.columns * channels
 

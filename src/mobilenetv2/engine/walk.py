@@ -214,8 +214,12 @@ class _Walker:
         self._cpu = cpu
         self._threads = threads
 
-    def product(self, rows: int, depth: int, channels: int, *, widest: int = 8, dealt: Dealt = "alone") -> Product:
-        return schedule.product(rows, depth, channels, self._cpu, widest=widest, dealt=dealt, threads=self._threads)
+    def product(
+        self, rows: int, depth: int, channels: int, *, widest: int = 8, dealt: Dealt = "alone", beyond: bool = False
+    ) -> Product:
+        return schedule.product(
+            rows, depth, channels, self._cpu, widest=widest, dealt=dealt, threads=self._threads, beyond=beyond
+        )
 
     def add(
         self, name: str, operation: Operation, layers: Mapping[str, str], source: Map, out: tuple[int, int], *,
@@ -229,7 +233,9 @@ class _Walker:
     def pointwise(self, name: str, conv: ConvSpec, source: Map) -> Map:
         """A 1x1 convolution whose map must exist."""
         size = source.height, source.width
-        shape = self.product(source.height * source.width, conv.in_channels, conv.out_channels, dealt="tiles")
+        shape = self.product(
+            source.height * source.width, conv.in_channels, conv.out_channels, dealt="tiles", beyond=True
+        )
         operation = Pointwise(conv.activation, size, shape, Slice(0, conv.out_channels))
         return self.add(name, operation, {"": conv.name}, source, size)
 

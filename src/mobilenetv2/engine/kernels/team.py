@@ -7,7 +7,8 @@ that has done its part waits for the next call here for a while, and only then g
 from __future__ import annotations
 
 from mobilenetv2.engine import abi
-from mobilenetv2.engine.ir import Kernel, Module, Number, Pointer
+from mobilenetv2.engine.addresses import Number, Pointer
+from mobilenetv2.engine.ir import Kernel, Module
 
 # Pauses before a thread that waits for others sleeps: 150 to 500 microseconds, longer than most waits of a team that
 # has its cores to itself. See docs/decisions/0006 for what other values, and yielding, cost.
