@@ -13,7 +13,7 @@ import pytest
 from mobilenetv2 import image, spec
 from mobilenetv2.model_file import ModelFile, ModelInfo
 from mobilenetv2.spec import Spec
-from mobilenetv2.spec_fields import backbone, classifier
+from mobilenetv2.spec_fields import backbone, classifier, network, ssdlite
 
 RandomModel = Callable[..., ModelFile]
 
@@ -63,10 +63,35 @@ def make_random_model(
     **fields: Any,
 ) -> ModelFile:
     """Random weights and random batch-norm statistics, scaled so that activations neither die nor explode."""
-    network = Spec(backbone(**fields), classifier(outputs=outputs, background=background))
+    described = Spec(backbone(**fields), classifier(outputs=outputs, background=background))
+    info = ModelInfo(described, image.recipe("torchvision-v1", size), labels)
+    return ModelFile(info, random_tensors(described, seed))
+
+
+@pytest.fixture(scope="session")
+def random_detector() -> RandomModel:
+    """`random_detector(size=96, head={...}, seed=0, labels=(), **backbone fields)`: width 0.35, 5 classes."""
+    return make_random_detector
+
+
+def make_random_detector(
+    *,
+    size: int | tuple[int, int] = 96,
+    head: dict[str, Any] | None = None,
+    labels: tuple[str, ...] = (),
+    seed: int = 0,
+    width_mult: float = 0.35,
+    **fields: Any,
+) -> ModelFile:
+    """A detector whose random scores are spread from 0 to 1."""
+    described = network(backbone(width_mult=width_mult, **fields), ssdlite(**{"classes": 5, **(head or {})}))
+    return ModelFile(ModelInfo(described, image.recipe("ssd", size), labels), random_tensors(described, seed))
+
+
+def random_tensors(described: Spec, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     tensors: dict[str, np.ndarray] = {}
-    for name, shape in spec.tensors(network).items():
+    for name, shape in spec.tensors(described).items():
         if name.endswith("running_var"):
             value = rng.uniform(0.5, 2, shape)
         elif name.endswith(("running_mean", "bias")):
@@ -76,4 +101,4 @@ def make_random_model(
         else:
             value = rng.normal(0, np.sqrt(2 / np.prod(shape[1:])), shape)
         tensors[name] = value.astype(np.float32)
-    return ModelFile(ModelInfo(network, image.recipe("torchvision-v1", size), labels), tensors)
+    return tensors

@@ -71,6 +71,9 @@ _AT_224: dict[str, Preprocessing] = {
     "torchvision-v2": Preprocessing((224, 224), resize_to=232, **_SHORT),
     "timm": Preprocessing((224, 224), resize_to=256, **{**_SHORT, "interpolation": "pil-bicubic"}),
     "hf": Preprocessing((224, 224), resize_to=256, crop_offset="floor", **{**_SHORT, **_HALF}),
+    # detectors see the whole picture, stretched: those trained here, and TensorFlow's
+    "ssd": Preprocessing((224, 224), interpolation="pil-bilinear", **{**_STRETCH, "central_fraction": 1.0}),
+    "ssd-tf": Preprocessing((224, 224), interpolation="tf1-bilinear", **{**_STRETCH, "central_fraction": 1.0}),
 }
 # `resize_to` for the longer side of another size.
 _RESIZE_TO: dict[str, Callable[[int], int]] = {

@@ -1,20 +1,20 @@
 """What every operation means, in plain NumPy: the definition of correct.
 
-Shapes: B batch, H W input map, h w output map, C input channels, O output channels; arrays are NHWC.
+Shapes: B batch, H W input map, h w output map, C input channels, O output channels, A anchors; arrays are NHWC.
 Each function says one layer of the paper's networks and nothing about speed; `ReferenceBackend` runs a
 whole model file with them. Every other backend is held against it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from mobilenetv2 import spec
 from mobilenetv2.model_file import ModelFile, ModelInfo, network_input
-from mobilenetv2.spec import Activation, BlockSpec, ConvSpec
+from mobilenetv2.spec import Activation, BlockSpec, ConvSpec, SSDLite, ssdlite
 
 Array = npt.NDArray[np.floating]
 Place = tuple[int | None, bool]  # a block's index or None for the last map; its expanded tensor or its output
@@ -98,10 +98,14 @@ class ReferenceBackend:
         self._tensors: dict[str, Array] = {name: value.astype(dtype) for name, value in model.tensors.items()}
 
     def run(self, images_BHWC: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
-        """{"logits": float32 [B, L]} for uint8 pixels (normalised here), or float32 that is already normalised.
+        """The raw outputs for uint8 pixels (normalised here), or float32 that is already normalised.
 
-        Any height and width from 1 up. Raises `UsageError` for another rank, dtype or channel count.
+        A classifier's are {"logits": float32 [B, O]}, a detector's {"class_logits": float32 [B, A, O],
+        "box_deltas": float32 [B, A, 4]}. Any height and width from 1 up. Raises `UsageError` for another rank, dtype or
+        channel count.
         """
+        if isinstance(self.info.spec.head, SSDLite):
+            return self._detect(images_BHWC, self.info.spec.head)
         *_, (_, features_BhwC) = self._walk(images_BHWC)
         layer = spec.linear(self.info.spec)
         logits = linear(
@@ -113,6 +117,25 @@ class ReferenceBackend:
         """The named feature maps [B, h, w, C] of `spec.taps`."""
         at = {(tap.block, tap.expanded): tap.name for tap in spec.taps(self.info.spec.backbone).values()}
         return {at[place]: features for place, features in self._walk(images_BHWC) if place in at}
+
+    def _detect(
+        self, images_BHWC: npt.NDArray[np.uint8] | npt.NDArray[np.float32], head: SSDLite
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """Anchors are in the order map, row, column, anchor of the cell."""
+        layers = ssdlite.layers(self.info.spec)
+        features = self.features(images_BHWC)
+        maps = [features[name] for name in head.taps]
+        for chain in layers.extras:
+            maps.append(self._chain(maps[-1], chain))
+        result: dict[str, npt.NDArray[np.float32]] = {}
+        for name, chains, values in (
+            ("class_logits", layers.class_heads, head.outputs),
+            ("box_deltas", layers.box_heads, 4),
+        ):
+            found_BhwO = [self._chain(x, chain) for x, chain in zip(maps, chains, strict=True)]
+            found_BAO = [found.reshape(len(found), -1, values) for found in found_BhwO]
+            result[name] = np.concatenate(found_BAO, axis=1).astype(np.float32)
+        return result
 
     def _walk(self, images_BHWC: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> Iterator[tuple[Place, Array]]:
         """Each tensor that a tap may name, with its place."""
@@ -134,6 +157,11 @@ class ReferenceBackend:
             wide = wide + previous_wide
         projected = self._convolution(wide, block.project)
         return (x + projected if block.shortcut == "bottleneck" else projected), wide
+
+    def _chain(self, x: Array, convs: Iterable[ConvSpec]) -> Array:
+        for conv in convs:
+            x = self._convolution(x, conv)
+        return x
 
     def _convolution(self, x: Array, conv: ConvSpec) -> Array:
         """Convolution, bias, batch norm, activation: whatever `conv` has of them."""

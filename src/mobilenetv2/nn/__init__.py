@@ -8,5 +8,18 @@ from mobilenetv2.nn.mobilenetv2 import (
     mobilenet_v2,
     save_tensors,
 )
+from mobilenetv2.nn.ssd_loss import Target, focal, hard_mined
+from mobilenetv2.nn.ssdlite import SSDLite
 
-__all__ = ["ConvBNReLU", "InvertedResidual", "MobileNetV2", "load_tensors", "mobilenet_v2", "save_tensors"]
+__all__ = [
+    "ConvBNReLU",
+    "InvertedResidual",
+    "MobileNetV2",
+    "SSDLite",
+    "Target",
+    "focal",
+    "hard_mined",
+    "load_tensors",
+    "mobilenet_v2",
+    "save_tensors",
+]

@@ -8,6 +8,8 @@ import torch
 
 from mobilenetv2.model_file import ModelFile, ModelInfo, network_input
 from mobilenetv2.nn.mobilenetv2 import MobileNetV2, load_tensors
+from mobilenetv2.nn.ssdlite import SSDLite
+from mobilenetv2.spec import Spec
 
 
 class TorchBackend:
@@ -19,15 +21,26 @@ class TorchBackend:
         self.info: ModelInfo = model.info
         if threads is not None:
             torch.set_num_threads(threads)
-        self._network = MobileNetV2.from_spec(model.info.spec).eval()
+        self._network = network_for(model.info.spec).eval()
         load_tensors(self._network, model.tensors)
 
     def run(self, images_BHWC: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
-        """{"logits": float32 [B, L]} for uint8 pixels (normalised here), or float32 that is already normalised.
+        """The raw outputs for uint8 pixels (normalised here), or float32 that is already normalised.
 
-        Any height and width from 1 up. Raises `UsageError` for another rank, dtype or channel count.
+        A classifier's are {"logits": float32 [B, O]}, a detector's {"class_logits": float32 [B, A, O],
+        "box_deltas": float32 [B, A, 4]}. Any height and width from 1 up. Raises `UsageError` for another rank, dtype or
+        channel count.
         """
         prepared = network_input(images_BHWC, self.info)
         images_BCHW = torch.from_numpy(np.ascontiguousarray(prepared.transpose(0, 3, 1, 2)))
         with torch.inference_mode():
-            return {"logits": self._network(images_BCHW).numpy()}
+            outputs = self._network(images_BCHW)
+        if isinstance(outputs, torch.Tensor):
+            outputs = {"logits": outputs}
+        return {name: values.numpy() for name, values in outputs.items()}
+
+
+def network_for(spec: Spec) -> MobileNetV2 | SSDLite:
+    """The network of any task, with initial weights."""
+    kind = {"classification": MobileNetV2, "detection": SSDLite}[spec.task]
+    return kind.from_spec(spec)

@@ -85,7 +85,7 @@ class InvertedResidual(nn.Module):
         self.use_res_connect = block.shortcut == "bottleneck"
         self.out_channels = block.out_channels
         *wide, project = block.convolutions
-        layers: list[nn.Module] = [nn.Sequential(*_conv_norm_activation(conv, norm_layer)) for conv in wide]
+        layers = [conv_layer(conv, norm_layer) for conv in wide]
         self.conv = nn.Sequential(*layers, *_conv_norm_activation(project, norm_layer))
         self._wide = len(wide)  # layers before the projection
         self.recomputed = False
@@ -113,7 +113,56 @@ class InvertedResidual(nn.Module):
         return (x + out if self.use_res_connect else out), wide
 
 
-class MobileNetV2(nn.Module):
+class Backbone(nn.Module):
+    """What all tasks share: `features`, in torchvision's modules and keys, and the maps in it by name.
+
+    A network of a task is built by `_build_features`, adds its head, and ends with `self.apply(initialise)`.
+    """
+
+    spec: Spec
+    features: nn.Sequential
+
+    def _build_features(self, network: Spec, norm: Norm, block: Callable[..., nn.Module] | None = None) -> None:
+        net = network.backbone
+        self.spec = network
+        self.last_channel = spec.last(net).out_channels
+        self.features = nn.Sequential(
+            conv_layer(spec.stem(net), norm),
+            *(InvertedResidual.from_spec(row, norm) if block is None else _foreign(block, row, norm)
+              for row in spec.blocks(net)),
+            conv_layer(spec.last(net), norm),
+        )  # fmt: skip
+
+    def recompute(self, on: bool = True) -> None:
+        """Whether blocks keep only their input for the gradients and compute their wide tensors again: less memory, one
+        more forward pass, the same gradients. `features_dict` and blocks of another class are not changed."""
+        for block in self.features:
+            if isinstance(block, InvertedResidual):
+                block.recomputed = on
+
+    def features_dict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
+        """The named feature maps [B, C, h, w] of `spec.taps`: "s4", "s8", "s16", "s16.expanded", "s32", "out", ..."""
+        found: dict[str, Tensor] = {}
+        found["out"] = self._backbone(images_BCHW, found)
+        return found
+
+    def _backbone(self, images_BCHW: Tensor, found: dict[str, Tensor]) -> Tensor:
+        """The last feature map; every tap but "out" is put into `found` on the way."""
+        at = {(tap.block, tap.expanded): tap.name for tap in spec.taps(self.spec.backbone).values()}
+        x = self.features[0](images_BCHW)
+        wide = None
+        for index, block in enumerate(self.features[1:-1]):
+            if not isinstance(block, InvertedResidual):
+                raise UsageError(f"features inside a block of type {type(block).__name__} are not known")
+            expanded = block.expanded(x)
+            x, wide = block.finish(x, expanded, wide)
+            for key, value in (((index, True), expanded), ((index, False), x)):
+                if key in at:
+                    found[at[key]] = value
+        return self.features[-1](x)
+
+
+class MobileNetV2(Backbone):
     """The classification network. Input [B, 3, H, W], prepared as its weights want; output logits [B, classes].
 
     `inverted_residual_setting` is a stage table of rows (t, c, n, s); an empty one or a row that is not four
@@ -157,52 +206,17 @@ class MobileNetV2(nn.Module):
         return self
 
     def _build(self, network: Spec, norm_layer: Norm | None, block: Callable[..., nn.Module] | None) -> None:
-        net, head = network.backbone, network.head
-        assert isinstance(head, Classifier), head
-        norm = norm_layer or (lambda channels: nn.BatchNorm2d(channels, eps=net.bn_eps))
-        self.spec = network
-        self.last_channel = spec.last(net).out_channels
-        self.features = nn.Sequential(
-            nn.Sequential(*_conv_norm_activation(spec.stem(net), norm)),
-            *(InvertedResidual.from_spec(row, norm) if block is None else _foreign(block, row, norm)
-              for row in spec.blocks(net)),
-            nn.Sequential(*_conv_norm_activation(spec.last(net), norm)),
-        )  # fmt: skip
-        layer = spec.linear(network)
-        self.classifier = nn.Sequential(nn.Dropout(p=head.dropout), nn.Linear(layer.in_features, layer.out_features))
-        self.apply(_initialise)
+        assert isinstance(network.head, Classifier), network.head
+        self._build_features(network, norm_layer or norm_of(network), block)
+        linear = spec.linear(network)
+        self.classifier = nn.Sequential(
+            nn.Dropout(p=network.head.dropout), nn.Linear(linear.in_features, linear.out_features)
+        )
+        self.apply(initialise)
 
     def forward(self, x: Tensor) -> Tensor:
         features_BChw = self._backbone(x, {}) if self.spec.backbone.shortcut == "expansion" else self.features(x)
         return self.classifier(features_BChw.mean((2, 3)))
-
-    def recompute(self, on: bool = True) -> None:
-        """Whether blocks keep only their input for the gradients and compute their wide tensors again: less memory, one
-        more forward pass, the same gradients. `features_dict` and blocks of another class are not changed."""
-        for block in self.features:
-            if isinstance(block, InvertedResidual):
-                block.recomputed = on
-
-    def features_dict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
-        """The named feature maps [B, C, h, w] of `spec.taps`: "s4", "s8", "s16", "s16.expanded", "s32", "out", ..."""
-        found: dict[str, Tensor] = {}
-        found["out"] = self._backbone(images_BCHW, found)
-        return found
-
-    def _backbone(self, images_BCHW: Tensor, found: dict[str, Tensor]) -> Tensor:
-        """The last feature map; every tap but "out" is put into `found` on the way."""
-        at = {(tap.block, tap.expanded): tap.name for tap in spec.taps(self.spec.backbone).values()}
-        x = self.features[0](images_BCHW)
-        wide = None
-        for index, block in enumerate(self.features[1:-1]):
-            if not isinstance(block, InvertedResidual):
-                raise UsageError(f"features inside a block of type {type(block).__name__} are not known")
-            expanded = block.expanded(x)
-            x, wide = block.finish(x, expanded, wide)
-            for key, value in (((index, True), expanded), ((index, False), x)):
-                if key in at:
-                    found[at[key]] = value
-        return self.features[-1](x)
 
 
 def mobilenet_v2(
@@ -260,6 +274,17 @@ class _SamePadConv2d(nn.Conv2d):
         return super().forward(F.pad(input, (left, right, top, bottom)))
 
 
+def conv_layer(conv: ConvSpec, norm_layer: Norm) -> nn.Module:
+    """`conv` with what follows it as one module: a Sequential, or the convolution alone where nothing does."""
+    parts = _conv_norm_activation(conv, norm_layer)
+    return nn.Sequential(*parts) if len(parts) > 1 else parts[0]
+
+
+def norm_of(network: Spec) -> Norm:
+    """Batch norm with the network's epsilon."""
+    return lambda channels: nn.BatchNorm2d(channels, eps=network.backbone.bn_eps)
+
+
 def _conv_norm_activation(conv: ConvSpec, norm_layer: Norm) -> list[nn.Module]:
     if conv.padding == "same" and conv.stride > 1:
         convolution: nn.Module = _SamePadConv2d(conv)
@@ -269,7 +294,8 @@ def _conv_norm_activation(conv: ConvSpec, norm_layer: Norm) -> list[nn.Module]:
             dilation=conv.dilation, groups=conv.groups, bias=conv.bias,
         )  # fmt: skip
     activation = {"relu6": [nn.ReLU6(inplace=True)], "relu": [nn.ReLU(inplace=True)], "linear": []}[conv.activation]
-    return [convolution, norm_layer(conv.out_channels), *activation]
+    norm = [] if conv.norm is None else [norm_layer(conv.out_channels)]
+    return [convolution, *norm, *activation]
 
 
 def _foreign(block: Callable[..., nn.Module], row: BlockSpec, norm: Norm) -> nn.Module:
@@ -278,7 +304,8 @@ def _foreign(block: Callable[..., nn.Module], row: BlockSpec, norm: Norm) -> nn.
     return block(row.in_channels, row.out_channels, row.stride, expansion, norm)
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
+    """torchvision's initial weights."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out")
         if module.bias is not None:
