@@ -13,7 +13,7 @@ import numpy as np
 import single
 
 from mobilenetv2 import spec
-from mobilenetv2.engine import reference, walk
+from mobilenetv2.engine import plan, reference, walk
 from mobilenetv2.engine.lower import Folded
 from mobilenetv2.engine.schedule import Cpu, Limits
 from mobilenetv2.spec import BlockSpec, ConvSpec, Padding
@@ -118,7 +118,7 @@ def difference(case: Case, cpu: Cpu, call: single.Call | None = None) -> float:
         name: Folded(weight.transpose(2, 3, 1, 0).reshape(-1, weight.shape[0]), bias)
         for name, (weight, bias) in convs.items()
     }
-    in_place = block.shortcut == "bottleneck" and (operation.schedule.whole or case.threads == 1)
+    in_place = plan.in_place(operation, case.threads)
     found = single.run(
         operation, x, folded, expected.shape, cpu, threads=case.threads, in_place=in_place, call=call
     )  # fmt: skip

@@ -40,16 +40,16 @@ def agrees(found: single.Array, expected: single.Array) -> None:
 @settings(max_examples=40, deadline=None)
 @given(
     size=sizes, depth=channels, out=channels, before=st.integers(0, 9), after=st.integers(0, 9), cpu=levels,
-    threads=threads, activation=st.sampled_from(["relu6", "relu", "linear"]),
+    threads=threads, activation=st.sampled_from(["relu6", "relu", "linear"]), beyond=st.booleans(),
 )  # fmt: skip
 def test_a_pointwise_convolution_writes_its_slice_and_nothing_else(
     size: tuple[int, int], depth: int, out: int, before: int, after: int, cpu: Cpu, threads: int,
-    activation: Activation,
+    activation: Activation, beyond: bool,
 ) -> None:  # fmt: skip
     rng = np.random.default_rng(depth)
     x = rng.normal(0, 1, (1, *size, depth)).astype(np.float32)
     weight, bias = rng.normal(0, 1, (depth, out)), rng.normal(0, 1, out)
-    product = schedule.product(size[0] * size[1], depth, out, cpu)
+    product = schedule.product(size[0] * size[1], depth, out, cpu, beyond=beyond)
     pointwise = Pointwise(activation, size, product, Slice(before, before + out + after))
     shape = (1, *size, before + out + after)
     found = single.run(pointwise, x, {"": Folded(weight, bias)}, shape, cpu, threads=threads)

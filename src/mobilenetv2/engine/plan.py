@@ -120,7 +120,7 @@ def plan(
         shared = used(work.shared, operation.shared, number) if operation.shared else None
         scratch = used(f"{work.name} scratch", per_thread * threads, number) if per_thread else None
         read = used(home.get(source.name, source.name), source.size, number)
-        if _in_place(operation, threads) and last_read[source.name] == number:
+        if in_place(operation, threads) and last_read[source.name] == number:
             home[target.name] = read
         else:
             used(target.name, target.size, number)
@@ -167,15 +167,16 @@ def _read_by_someone(works: Sequence[Work], outputs: Sequence[Output]) -> list[W
     return kept[::-1]
 
 
-def _in_place(operation: Operation, threads: int) -> bool:
+def in_place(operation: Operation, threads: int) -> bool:
     """Whether a step may write where it reads.
 
     Rows that are still to be expanded lie below the rows that are written, and a whole map is expanded before any of it
-    is written; but with rows dealt out, a neighbour still reads the edge of another's.
+    is written. But with rows dealt out a neighbour still reads the edge of another's, and rows that are copied are read
+    again for the next stripe.
     """
     if not isinstance(operation, Block) or operation.shortcut != "bottleneck":
         return False
-    return operation.schedule.whole or threads == 1
+    return operation.schedule.whole or (threads == 1 and not operation.copies)
 
 
 def place(buffers: list[Buffer]) -> list[Buffer]:
