@@ -24,7 +24,7 @@ import numpy as np
 from points import POINTS, ROOT, image, stem, write_models
 
 from mobilenetv2.engine import cpu as cpus
-from mobilenetv2.engine import describe, pack, reference
+from mobilenetv2.engine import describe, lower, pack, reference
 from mobilenetv2.engine.operations import Block, Chain, Linear, Pool
 from mobilenetv2.engine.plan import Plan, Step, plan
 from mobilenetv2.engine.program import Program, compiled
@@ -49,10 +49,10 @@ class Steps:
     """A network's steps one by one, in the memory that the whole plan gives them."""
 
     def __init__(self, model: ModelFile, planned: Plan, pixels: Any) -> None:
-        self._hold = pack.pack(model, planned), Memory(1, planned.arena), pixels, np.zeros(planned.outputs, np.float32)
-        weights, space, _, self.logits = self._hold
+        self._hold = pack.pack(model, planned), Memory(1, planned.arena), pixels, np.zeros(planned.results, np.float32)
+        weights, space, _, self.results = self._hold
         self.arena = space.arenas[0]
-        self._places = [array.ctypes.data for array in (pixels, weights, self.arena, self.logits, space.words)]
+        self._places = [array.ctypes.data for array in (pixels, weights, self.arena, self.results, space.words)]
         self._plan = planned
 
     def call(self, steps: tuple[Step, ...]) -> Callable[[], None]:
@@ -65,26 +65,42 @@ class Steps:
         return run
 
     def result(self, step: Step) -> Any:
-        """What `step` has written, flat."""
-        if step.target == "logits":
-            return self.logits
-        buffer = self._plan.buffers[step.target]
-        return self.arena[buffer.at : buffer.at + buffer.size]
+        """Memory from where `step` writes on, flat."""
+        buffer = self._plan.buffers.get(step.target)
+        if buffer is not None:
+            return self.arena[buffer.at + step.target_at :]
+        output = next(output for output in self._plan.outputs if output.name == step.target)
+        return self.results[output.at + step.target_at :]
 
 
-def expected(model: ModelFile, pixels: Any) -> dict[Any, Any]:
-    """The reference's maps in float64: after block i under i, the features and the logits under their operations."""
+def expected(model: ModelFile, planned: Plan, pixels: Any) -> list[Any]:
+    """What the reference makes of each step's input, which is what it made of the steps before, in float64."""
     backend = reference.ReferenceBackend(model, dtype=np.float64)
-    maps = {block: value for (block, expanded), value in backend._walk(pixels) if not expanded}
-    return {**maps, Pool: reference.global_mean(maps[None]), Linear: backend.run(pixels)["logits"]}
+    convs = {conv.name: conv for conv in lower.convolutions(model.info.spec)}
+    maps: dict[str, Any] = {"image": pixels.astype(np.float64)}
+    results: list[Any] = []
+    for step in planned.steps:
+        x = maps[step.source]
+        layers = iter(step.layers.values())
+        match step.operation:
+            case Linear():
+                x = reference.linear(x, *(backend._tensors[f"{next(layers)}.{part}"] for part in ("weight", "bias")))
+            case Block() | Chain():
+                blocks = step.operation.blocks if isinstance(step.operation, Chain) else (step.operation,)
+                for block in blocks:
+                    source = x
+                    for part in (block.stem, block.expand, block.depthwise, block.project):
+                        x = x if part is None else backend._convolution(x, convs[next(layers)])
+                    x = x + source if block.shortcut == "bottleneck" else x
+            case _:
+                x = backend._convolution(x, convs[next(layers)])
+                x = reference.global_mean(x) if isinstance(step.operation, Pool) else x
+        maps[step.target] = x
+        results.append(x)
+    return results
 
 
-def compared(step: Step, found: Any, maps: dict[Any, Any]) -> float:
-    operation = step.operation
-    if isinstance(operation, Chain | Block):
-        wanted = maps[int(step.name.split()[-1].split("-")[-1])]  # "block 3", "stem + blocks 0-1"
-    else:
-        wanted = maps[type(operation)]
+def difference(found: Any, wanted: Any) -> float:
     return float(np.abs(found[: wanted.size] - wanted.ravel()).max() / np.abs(wanted).max())
 
 
@@ -95,12 +111,11 @@ def measure(point: str, rounds: int) -> list[str]:
     pixels = image(point)
     planned = plan(model.info.spec, (size, size), cpus.chosen())
     steps = Steps(model, planned, pixels)
-    maps = expected(model, pixels)
     all_of_them: list[Measured] = []
-    for step in planned.steps:
+    for step, wanted in zip(planned.steps, expected(model, planned, pixels), strict=True):
         call = steps.call((step,))
         call()
-        all_of_them.append(Measured(step, call, compared(step, steps.result(step), maps), [], []))
+        all_of_them.append(Measured(step, call, difference(steps.result(step), wanted), [], []))
     whole, nothing = steps.call(planned.steps), steps.call(())
     peaks: list[float] = []
     wholes: list[float] = []

@@ -52,7 +52,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "yaml": ("data.yolo_plan",),
     "typer": ("cli", "cli_training", "terminal"),
     "llvmlite.binding": ("engine.jit",),
-    "llvmlite": ("engine.ir", "engine.jit"),  # and these two only where no code is cached
+    "llvmlite": ("engine.addresses", "engine.jit"),  # and these two only where no code is cached
 }
 FLOOR_0_MAY = set(sys.stdlib_module_names)
 

@@ -13,6 +13,7 @@ from mobilenetv2.engine.operations import Operation, sections
 from mobilenetv2.engine.plan import Buffer, Plan, Step, place
 from mobilenetv2.engine.program import Program, compiled
 from mobilenetv2.engine.schedule import Cpu
+from mobilenetv2.engine.walk import Output
 from mobilenetv2.engine.workers import Memory
 
 Array = npt.NDArray[np.floating[Any]]
@@ -47,9 +48,11 @@ def alone(operation: Operation, cpu: Cpu, threads: int, *, in_place: bool) -> Pl
     buffers = {buffer.name: buffer for buffer in place([Buffer(name, size, 0, 0) for name, size in parts if size])}
     source = "logits" if in_place else "image"
     scratch, shared = (name if name in buffers else None for name in ("scratch", "shared"))
-    step = Step("alone", operation, {}, 0, 0, source, "logits", scratch, shared)
+    step = Step("alone", operation, {}, 0, source, "logits", 0, scratch, shared)
     arena = max((buffer.at + buffer.size for buffer in buffers.values()), default=0)
-    return Plan((1, 1), 1, 1, threads, cpu, (step,), buffers, sections(operation.weights)[1], arena)
+    return Plan(
+        (1, 1), 1, (Output("logits", (1,)),), threads, cpu, (step,), buffers, sections(operation.weights)[1], arena
+    )
 
 
 def here(plan: Plan, image: Array, weights: Array, memory: Array, in_place: bool) -> Array:

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobilenetv2.engine import cpu as cpus
-from mobilenetv2.engine import plan as plans
-from mobilenetv2.engine import reference, schedule
+from mobilenetv2.engine import reference, schedule, walk
 from mobilenetv2.engine.lower import Folded
 from mobilenetv2.engine.operations import Mean, Pointwise, Resize, Slice
 from mobilenetv2.engine.schedule import Cpu, Limits
@@ -41,17 +40,17 @@ def agrees(found: single.Array, expected: single.Array) -> None:
 @settings(max_examples=40, deadline=None)
 @given(
     size=sizes, depth=channels, out=channels, before=st.integers(0, 9), after=st.integers(0, 9), cpu=levels,
-    threads=threads, activation=st.sampled_from(["relu6", "relu", "linear"]),
+    threads=threads, activation=st.sampled_from(["relu6", "relu", "linear"]), beyond=st.booleans(),
 )  # fmt: skip
 def test_a_pointwise_convolution_writes_its_slice_and_nothing_else(
     size: tuple[int, int], depth: int, out: int, before: int, after: int, cpu: Cpu, threads: int,
-    activation: Activation,
+    activation: Activation, beyond: bool,
 ) -> None:  # fmt: skip
     rng = np.random.default_rng(depth)
     x = rng.normal(0, 1, (1, *size, depth)).astype(np.float32)
     weight, bias = rng.normal(0, 1, (depth, out)), rng.normal(0, 1, out)
-    product = schedule.product(size[0] * size[1], depth, out, cpu)
-    pointwise = Pointwise(activation, product, Slice(before, before + out + after))
+    product = schedule.product(size[0] * size[1], depth, out, cpu, beyond=beyond)
+    pointwise = Pointwise(activation, size, product, Slice(before, before + out + after))
     shape = (1, *size, before + out + after)
     found = single.run(pointwise, x, {"": Folded(weight, bias)}, shape, cpu, threads=threads)
     agrees(found[..., before : before + out], reference.activate(x.astype(np.float64) @ weight + bias, activation))
@@ -114,6 +113,6 @@ def test_a_depthwise_and_a_pointwise_are_a_block_without_expansion(
     bias, shift = rng.normal(0, 1, channels), rng.normal(0, 1, out)
     expected = reference.convolve(x.astype(np.float64), narrow, depthwise) + bias
     expected = reference.convolve(reference.activate(expected, "relu6"), wide, project) + shift
-    operation = plans._block(block, None, *size, cpu, Limits(), keep=False, rowwise=False)
+    operation = walk.block_operation(block, None, size, cpu, Limits())
     folded = {"depthwise": Folded(narrow.reshape(channels, 9).T, bias), "project": Folded(wide[:, :, 0, 0].T, shift)}
     agrees(single.run(operation, x, folded, expected.shape, cpu, threads=threads), expected)

@@ -54,15 +54,36 @@ def test_nothing_outside_is_touched(
         {"stages": ((1, 8, 1, 1), (2, 8, 2, 1)), "shortcut": "expansion", "last_channels": 33},
     ]
     for i, more in enumerate(fields):
-        model = random_model(outputs=5 + i, **more)
-        for size, threads in (((33, 26), 1), ((19, 47), 2), ((1, 3), 3)):
-            engine = Engine(model, size=size, threads=threads)
-            images = guarded(size[0] * size[1] * 3, at_end=at_end).reshape(1, *size, 3)
-            images[:] = np.random.default_rng(i).integers(0, 256, images.shape)
-            floats = guarded_floats(images.size, at_end=at_end).reshape(images.shape)
-            floats[:] = images
-            logits = guarded_floats(5 + i, at_end=at_end).reshape(1, -1)
-            for pixels in (images, floats):
-                engine._team.run(pixels, engine._weights, logits)
-                np.testing.assert_array_equal(logits, engine.run(pixels.copy())["logits"])
+        assert_untouched(random_model(outputs=5 + i, **more), at_end=at_end)
+
+
+@pytest.mark.parametrize("at_end", [True, False])
+@pytest.mark.parametrize("level", [None, "haswell", "x86-64"])
+def test_detectors_touch_nothing_outside(
+    random_detector: RandomModel, monkeypatch: pytest.MonkeyPatch, level: str | None, *, at_end: bool
+) -> None:
+    if level:
+        monkeypatch.setenv("MOBILENETV2_CPU", level)
+    monkeypatch.setattr(pack, "aligned_zeros", lambda size: guarded_floats(size, at_end=at_end))
+    head = {"taps": ("s4.expanded", "out"), "extras": (16, 5), "anchors": (((0.3, 0.3), (0.5, 0.4)),) * 4}
+    for classes, more in ((1, {"round_nearest": 1}), (20, {"padding": "same"})):
+        stages = ((1, 8, 1, 1), (3, 9, 2, 2), (4, 17, 2, 2))
+        model = random_detector(head={**head, "classes": classes}, stages=stages, last_channels=33, **more)
+        assert_untouched(model, at_end=at_end)
+
+
+def assert_untouched(model: ModelFile, *, at_end: bool) -> None:
+    """Runs of the model at several sizes read and write between forbidden pages, and give what others give."""
+    for size, threads in (((33, 26), 1), ((19, 47), 2), ((1, 3), 3)):
+        engine = Engine(model, size=size, threads=threads)
+        images = guarded(size[0] * size[1] * 3, at_end=at_end).reshape(1, *size, 3)
+        images[:] = np.random.default_rng(0).integers(0, 256, images.shape)
+        floats = guarded_floats(images.size, at_end=at_end).reshape(images.shape)
+        floats[:] = images
+        results = guarded_floats(engine.plan.results, at_end=at_end).reshape(1, -1)
+        for pixels in (images, floats):
+            results[:] = np.nan
+            engine._team.run(pixels, engine._weights, results)
+            expected = [values.ravel() for values in engine.run(pixels.copy()).values()]
+            np.testing.assert_array_equal(results[0], np.concatenate(expected))
     _held.clear()

@@ -8,7 +8,7 @@ from mobilenetv2 import complexity, spec
 from mobilenetv2.engine import cpu as cpus
 from mobilenetv2.engine import jit, schedule
 from mobilenetv2.engine.kernels import network
-from mobilenetv2.engine.operations import Block, Chain, Operation
+from mobilenetv2.engine.operations import Block, Chain, Operation, aligned
 from mobilenetv2.engine.plan import Buffer, place, plan
 from mobilenetv2.spec import Spec
 from mobilenetv2.spec_fields import backbone
@@ -24,17 +24,29 @@ def test_vectors_hold_the_channels_and_no_more(channels: int, lanes: int) -> Non
     assert list(widths) == sorted(widths, reverse=True)
 
 
-@given(st.integers(1, 2000), st.sampled_from([4, 8, 16]), st.integers(1, 8))
-def test_panels_follow_each_other_and_differ_by_at_most_one_vector(channels: int, lanes: int, most: int) -> None:
-    panels = schedule.panels(channels, lanes, most)
+@given(st.integers(1, 2000), st.sampled_from([4, 8, 16]))
+def test_one_vector_takes_what_is_left_where_lanes_may_go_beyond_the_channels(channels: int, lanes: int) -> None:
+    widths = schedule.vectors(channels, lanes, beyond=True)
+    assert len(widths) == -(-channels // lanes)
+    assert all(width & (width - 1) == 0 and width <= lanes for width in widths)
+    assert channels <= sum(widths) < 2 * channels
+    assert sum(widths) <= aligned(channels)  # so that reading them stays within their section
+
+
+@given(st.integers(1, 2000), st.sampled_from([4, 8, 16]), st.integers(1, 8), st.booleans())
+def test_panels_follow_each_other_and_differ_by_at_most_one_vector(
+    channels: int, lanes: int, most: int, beyond: bool
+) -> None:
+    panels = schedule.panels(channels, lanes, most, beyond=beyond)
     assert [panel.start for panel in panels] == [sum(p.channels for p in panels[:i]) for i in range(len(panels))]
     assert sum(panel.channels for panel in panels) == channels
+    assert all(sum(panel.stored) == panel.channels for panel in panels)
     counts = [len(panel.widths) for panel in panels]
     assert max(counts) <= most
     assert max(counts) - min(counts) <= 1
     groups = schedule.groups(panels)
     assert sum(group.count for group in groups) == len(panels)
-    assert all(panels[g.first + i].widths == g.panel.widths for g in groups for i in range(g.count))
+    assert all(panels[g.first + i].stored == g.panel.stored for g in groups for i in range(g.count))
 
 
 @settings(deadline=None)

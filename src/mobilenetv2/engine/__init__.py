@@ -86,20 +86,25 @@ class Engine:
         _ENGINES.add(self)
 
     def run(self, images_BHWC: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
-        """{"logits": float32 [B, L]} for uint8 pixels (normalised here), or float32 that is already normalised.
+        """The raw outputs for uint8 pixels (normalised here), or float32 that is already normalised.
 
+        A classifier's are {"logits": float32 [B, L]}, a detector's {"class_logits": float32 [B, A, L], "box_deltas":
+        float32 [B, A, 4]}, which are views of one array: an image's outputs lie one after the other.
         Raises `UsageError` for images of another rank, type, channel count or size than the engine's.
         """
         images = self._checked(images_BHWC)
-        logits_BL = np.empty((len(images), self.plan.outputs), np.float32)
+        results = np.empty((len(images), self.plan.results), np.float32)
         with self._lock:
             try:
-                self._team.run(images, self._weights, logits_BL)
+                self._team.run(images, self._weights, results)
             except BaseException:  # Ctrl-C
                 self._team.abandon()
                 self._renew()
                 raise
-        return {"logits": logits_BL}
+        return {
+            output.name: results[:, output.at : output.at + output.size].reshape(len(images), *output.shape)
+            for output in self.plan.outputs
+        }
 
     def _renew(self) -> None:
         """Threads, and memory that nobody is at work with."""

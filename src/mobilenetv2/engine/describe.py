@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
 from typing import Any
 
-from mobilenetv2.complexity import Complexity, complexity
-from mobilenetv2.engine import cpu, lower
-from mobilenetv2.engine.operations import Block, Chain, Pool, Tiled
+from mobilenetv2 import spec
+from mobilenetv2.complexity import complexity
+from mobilenetv2.engine import cpu
+from mobilenetv2.engine.operations import Block, Chain, Mean, Operation, Pool, Resize, Stem, Tiled
 from mobilenetv2.engine.plan import Plan, Step, fitted
 from mobilenetv2.engine.schedule import Product
 from mobilenetv2.spec import Spec
@@ -33,7 +36,7 @@ def describe(network: Spec, size: tuple[int, int], *, threads: int = 1, budget: 
         "bottleneck_bytes": 4 * largest_between(network, size),
         "weights_bytes": 4 * planned.weights,
         "multiply_adds": sum(step.multiply_adds for step in planned.steps),
-        "steps": [_step(step, number, planned, costs) for number, step in enumerate(planned.steps)],
+        "steps": [_step(step, number, planned) for number, step in enumerate(planned.steps)],
         "buffers": [
             {
                 "name": buffer.name,
@@ -49,9 +52,9 @@ def describe(network: Spec, size: tuple[int, int], *, threads: int = 1, budget: 
 
 def largest_between(network: Spec, size: tuple[int, int]) -> int:
     """Elements of the largest map between two blocks: what must exist where blocks are computed one after the other."""
-    height, width = (lower.layers(network).stem.out_size(side) for side in size)
+    height, width = (spec.stem(network.backbone).out_size(side) for side in size)
     largest = 0
-    for block in lower.layers(network).blocks:
+    for block in spec.blocks(network.backbone):
         height, width = block.depthwise.out_size(height), block.depthwise.out_size(width)
         largest = max(largest, height * width * block.out_channels)
     return largest
@@ -62,7 +65,7 @@ def text(description: dict[str, Any]) -> str:
     buffers = {buffer["name"]: buffer for buffer in description["buffers"]}
     rows = [("step", "output", "multiply-adds", "at", "KiB", "live KiB", "schedule")]
     for step in description["steps"]:
-        target = buffers.get(step["buffers"]["target"])  # the logits are not in the arena
+        target = buffers.get(step["buffers"]["target"])  # the caller's outputs are not in the arena
         rows.append(
             (
                 step["name"],
@@ -101,7 +104,7 @@ def text(description: dict[str, Any]) -> str:
     )
 
 
-def _step(step: Step, number: int, planned: Plan, costs: Complexity) -> dict[str, Any]:
+def _step(step: Step, number: int, planned: Plan) -> dict[str, Any]:
     live = [buffer for buffer in planned.buffers.values() if buffer.first <= number <= buffer.last]
     return {
         "name": step.name,
@@ -109,7 +112,7 @@ def _step(step: Step, number: int, planned: Plan, costs: Complexity) -> dict[str
         "schedule": schedule_text(step),
         "multiply_adds": step.multiply_adds,
         "live_bytes": 4 * sum(buffer.size for buffer in live),
-        **_moved(step, planned, costs),
+        **_moved(step.operation),
         "buffers": {
             role: name
             for role in ("source", "target", "scratch", "shared")
@@ -118,25 +121,42 @@ def _step(step: Step, number: int, planned: Plan, costs: Complexity) -> dict[str
     }
 
 
-def _moved(step: Step, planned: Plan, costs: Complexity) -> dict[str, int]:
+def _moved(operation: Operation) -> dict[str, int]:
     """Bytes of activations that a step reads and writes, and that its layers would, one after the other."""
-    names = list(step.layers.values())
-    if isinstance(step.operation, Pool):
-        names.append("pool")
-    before = [planned.size[0] * planned.size[1] * planned.channels, *(layer.elements for layer in costs.layers)]
-    layers = [
-        (given, layer.elements) for given, layer in zip(before, costs.layers, strict=False) if layer.name in names
-    ]
-    blocks = step.operation.blocks if isinstance(step.operation, Chain) else (step.operation,)
+    maps = _maps(operation)
+    blocks = operation.blocks if isinstance(operation, Chain) else (operation,)
     added = 0
     for block in blocks:
         if isinstance(block, Block) and block.shortcut != "none":
             channels = block.map_channels if block.shortcut == "bottleneck" else block.depthwise.out_channels
-            added += block.out[0] * block.out[1] * channels
+            added += math.prod(block.out) * channels
     return {
-        "moved_bytes": 4 * (layers[0][0] + layers[-1][1] + added),
-        "layer_by_layer_moved_bytes": 4 * (sum(map(sum, layers)) + added),
+        "moved_bytes": 4 * (maps[0] + maps[-1] + added),
+        "layer_by_layer_moved_bytes": 4 * (sum(map(sum, pairwise(maps))) + added),
     }
+
+
+def _maps(operation: Operation) -> list[int]:
+    """Elements of what the first of a step's layers reads, and of what each of them writes."""
+    match operation:
+        case Chain():
+            first, *others = operation.blocks
+            return [*_maps(first), *(size for block in others for size in _maps(block)[1:])]
+        case Block(stem=stem, expand=expand, depthwise=depthwise):
+            pixels, out = operation.height * operation.width, math.prod(operation.out)
+            maps = _maps(stem) if stem else [pixels * (expand or depthwise).in_channels]
+            maps += [pixels * expand.out_channels] if expand else []
+            return [*maps, out * depthwise.out_channels, out * operation.map_channels]
+        case Stem(conv=conv):
+            return [operation.height * operation.width * conv.in_channels, math.prod(operation.out) * conv.out_channels]
+        case Mean():
+            return [operation.pixels * operation.channels, operation.channels]
+        case Resize():
+            return [math.prod(operation.size) * operation.channels, math.prod(operation.out) * operation.channels]
+        case _:
+            shape = operation.product
+            pooled = [shape.channels] if isinstance(operation, Pool) else []
+            return [shape.rows * shape.depth, shape.rows * shape.channels, *pooled]
 
 
 def _output(step: Step) -> str:

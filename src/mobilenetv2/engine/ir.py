@@ -1,30 +1,19 @@
 """The words that kernels are written in: functions, loops, indices, vectors of float32. Nothing runs here.
 
 A `Kernel` is one function being written. Structure comes from Python: `with f.loop(0, 9) as i:` writes a loop
-around what the block writes. An index known when the kernel is written is a Python int and costs nothing; one
-known only when it runs is an `Index`, and the same arithmetic works on both.
+around what the block writes; what can be counted and pointed at stands in `addresses`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-from llvmlite import ir as llvmlite_ir
-
-from mobilenetv2.engine.schedule import Cpu
+from mobilenetv2.engine.addresses import BYTE, FLOAT, INT, Index, Number, Pointer, Value, integer, ir
+from mobilenetv2.engine.schedule import Cpu, vectors
 from mobilenetv2.spec import Activation
 
-Value = Any  # a value of the generated code: llvmlite is untyped
-Number = Any  # int | Index: an index, known now or later
-
-ir: Any = llvmlite_ir  # untyped: what its source says of its own signatures is not what it takes
-
-_INT = ir.IntType(64)
-_BYTE = ir.IntType(8)
-_FLOAT = ir.FloatType()
 _VOID = ir.VoidType()
 _POINTER = ir.PointerType()
 
@@ -39,7 +28,7 @@ class Module:
 
     def function(self, name: str, pointers: Sequence[str], numbers: Sequence[str], *, public: bool = False) -> Kernel:
         """A function `name` to be written: its arguments are `pointers` to float32, then 64-bit `numbers`."""
-        kind = ir.FunctionType(_VOID, [_POINTER] * len(pointers) + [_INT] * len(numbers))
+        kind = ir.FunctionType(_VOID, [_POINTER] * len(pointers) + [INT] * len(numbers))
         function = ir.Function(self._ir, kind, name)
         function.linkage = "" if public else "internal"
         function.attributes.add("nounwind")
@@ -52,75 +41,6 @@ class Module:
     @property
     def text(self) -> str:
         return str(self._ir)
-
-
-class Index:
-    """A 64-bit integer of the generated code, with the arithmetic of indices (none of it negative)."""
-
-    __slots__ = ("_f", "value")
-
-    def __init__(self, f: Kernel, value: Value) -> None:
-        self._f = f
-        self.value = value
-
-    def __add__(self, other: Number) -> Number:
-        return self if _is(other, 0) else Index(self._f, self._f.b.add(self.value, _int(other), flags=["nsw"]))
-
-    def __sub__(self, other: Number) -> Number:
-        return self if _is(other, 0) else Index(self._f, self._f.b.sub(self.value, _int(other), flags=["nsw"]))
-
-    def __rsub__(self, other: int) -> Number:
-        return Index(self._f, self._f.b.sub(_int(other), self.value, flags=["nsw"]))
-
-    def __mul__(self, other: Number) -> Number:
-        if _is(other, 0):
-            return 0
-        return self if _is(other, 1) else Index(self._f, self._f.b.mul(self.value, _int(other), flags=["nsw"]))
-
-    def __floordiv__(self, other: Number) -> Number:
-        return self if _is(other, 1) else Index(self._f, self._f.b.udiv(self.value, _int(other)))
-
-    def __mod__(self, other: Number) -> Number:
-        return 0 if _is(other, 1) else Index(self._f, self._f.b.urem(self.value, _int(other)))
-
-    __radd__ = __add__
-    __rmul__ = __mul__
-
-
-@dataclass(frozen=True, slots=True)
-class Pointer:
-    """Where elements of one type lie, float32 at first; `pointer + index` moves by elements."""
-
-    f: Kernel
-    base: Value
-    offset: int = 0  # elements beyond `base`, known now: free in every address
-    element: Any = _FLOAT
-
-    def __add__(self, index: Number) -> Pointer:
-        if isinstance(index, int):
-            return Pointer(self.f, self.base, self.offset + index, self.element)
-        base = self.f.b.gep(self.base, [index.value], inbounds=True, source_etype=self.element)
-        return Pointer(self.f, base, self.offset, self.element)
-
-    @property
-    def bytes(self) -> Pointer:
-        """The same place, its elements uint8."""
-        return self._of(_BYTE)
-
-    @property
-    def words(self) -> Pointer:
-        """The same place, its elements 64-bit integers."""
-        return self._of(_INT)
-
-    def _of(self, element: Any) -> Pointer:
-        assert self.offset == 0
-        return Pointer(self.f, self.base, 0, element)
-
-    @property
-    def address(self) -> Value:
-        if not self.offset:
-            return self.base
-        return self.f.b.gep(self.base, [_int(self.offset)], inbounds=True, source_etype=self.element)
 
 
 class Kernel:
@@ -172,20 +92,20 @@ class Kernel:
         body = self.function.append_basic_block("turn")
         self.b.branch(body)
         self.b.position_at_end(body)
-        counter = self.b.phi(_INT)
-        counter.add_incoming(_int(start), before)
+        counter = self.b.phi(INT)
+        counter.add_incoming(integer(start), before)
         flowing = [self.b.phi(value.type) for value in carry]
         for phi, value in zip(flowing, carry, strict=True):
             phi.add_incoming(value, before)
         carry[:] = flowing
         yield Index(self, counter)
-        following = self.b.add(counter, _int(step), flags=["nsw"])
+        following = self.b.add(counter, integer(step), flags=["nsw"])
         end = self.b.block
         counter.add_incoming(following, end)
         for phi, value in zip(flowing, carry, strict=True):
             phi.add_incoming(value, end)
         after = self.function.append_basic_block("after")
-        self.b.cbranch(self.b.icmp_signed("<", following, _int(stop)), body, after)
+        self.b.cbranch(self.b.icmp_signed("<", following, integer(stop)), body, after)
         self.b.position_at_end(after)
 
     @contextmanager
@@ -205,17 +125,17 @@ class Kernel:
         body, after = (self.function.append_basic_block(name) for name in ("turn", "after"))
         self.b.branch(body)
         self.b.position_at_end(body)
-        turn = self.b.phi(_INT)
-        turn.add_incoming(_int(0), before)
+        turn = self.b.phi(INT)
+        turn.add_incoming(integer(0), before)
         until: list[Value] = []
         yield Index(self, turn), until
-        turn.add_incoming(self.b.add(turn, _int(1)), self.b.block)
+        turn.add_incoming(self.b.add(turn, integer(1)), self.b.block)
         self.b.cbranch(until[0], after, body)
         self.b.position_at_end(after)
 
     def call(self, kernel: Kernel, *arguments: Pointer | Number) -> None:
         """Call another function with its pointers and numbers."""
-        self.b.call(kernel.function, [a.address if isinstance(a, Pointer) else _int(a) for a in arguments])
+        self.b.call(kernel.function, [a.address if isinstance(a, Pointer) else integer(a) for a in arguments])
 
     def end(self) -> None:
         self.b.ret_void()
@@ -223,13 +143,13 @@ class Kernel:
     # indices
 
     def less(self, left: Number, right: Number) -> Value:
-        return self.b.icmp_signed("<", _int(left), _int(right))
+        return self.b.icmp_signed("<", integer(left), integer(right))
 
     def equal(self, left: Number, right: Number) -> Value:
-        return self.b.icmp_signed("==", _int(left), _int(right))
+        return self.b.icmp_signed("==", integer(left), integer(right))
 
     def choose(self, condition: Value, yes: Number, no: Number) -> Index:
-        return Index(self, self.b.select(condition, _int(yes), _int(no)))
+        return Index(self, self.b.select(condition, integer(yes), integer(no)))
 
     def least(self, left: Number, right: Number) -> Number:
         if isinstance(left, int) and isinstance(right, int):
@@ -253,26 +173,34 @@ class Kernel:
     # vectors of float32
 
     def constant(self, value: float, width: int) -> Value:
-        return ir.Constant(_vector(width), [ir.Constant(_FLOAT, float(value))] * width)
+        return ir.Constant(_vector(width), [ir.Constant(FLOAT, float(value))] * width)
 
     def load(self, place: Pointer, width: int) -> Value:
         return self.b.load(place.address, typ=_vector(width), align=4)
 
     def load_bytes(self, place: Pointer, width: int) -> Value:
         """uint8 elements as float32."""
-        bytes_ = self.b.load(place.address, typ=ir.VectorType(_BYTE, width), align=1)
+        bytes_ = self.b.load(place.address, typ=ir.VectorType(BYTE, width), align=1)
         return self.b.uitofp(bytes_, _vector(width))
 
-    def store(self, value: Value, place: Pointer) -> None:
-        self.b.store(value, place.address, align=4)
+    def store(self, value: Value, place: Pointer, lanes: int | None = None) -> None:
+        """All of `value`, or the first `lanes` of it."""
+        if lanes is None or lanes == value.type.count:
+            self.b.store(value, place.address, align=4)
+            return
+        at = 0
+        for width in vectors(lanes, self.cpu.lanes):
+            these = ir.Constant(ir.VectorType(ir.IntType(32), width), list(range(at, at + width)))
+            self.b.store(self.b.shuffle_vector(value, value, these), (place + at).address, align=4)
+            at += width
 
     def splat(self, place: Pointer, width: int) -> Value:
         """One element in every lane."""
-        return self.lanes(self.b.load(place.address, typ=_FLOAT, align=4), width)
+        return self.lanes(self.b.load(place.address, typ=FLOAT, align=4), width)
 
     def ratio(self, part: Number, whole: int) -> Value:
         """The number part / whole."""
-        return self.b.fdiv(self.b.sitofp(_int(part), _FLOAT), ir.Constant(_FLOAT, float(whole)))
+        return self.b.fdiv(self.b.sitofp(integer(part), FLOAT), ir.Constant(FLOAT, float(whole)))
 
     def lanes(self, number: Value, width: int) -> Value:
         """One number in every lane."""
@@ -314,15 +242,15 @@ class Kernel:
     # other threads
 
     def atomic_load(self, place: Pointer) -> Index:
-        return Index(self, self.b.load_atomic(place.address, "acquire", 8, typ=_INT))
+        return Index(self, self.b.load_atomic(place.address, "acquire", 8, typ=INT))
 
     def atomic_exchange(self, value: Number, place: Pointer) -> Index:
         """Writes a 64-bit integer and gives what was there."""
-        return Index(self, self.b.atomic_rmw("xchg", place.address, _int(value), "acq_rel"))
+        return Index(self, self.b.atomic_rmw("xchg", place.address, integer(value), "acq_rel"))
 
     def atomic_add(self, place: Pointer, value: Number) -> Index:
         """Adds to a 64-bit integer and gives what it was."""
-        return Index(self, self.b.atomic_rmw("add", place.address, _int(value), "acq_rel"))
+        return Index(self, self.b.atomic_rmw("add", place.address, integer(value), "acq_rel"))
 
     def pause(self) -> None:
         """Tells the core that this is a spin loop."""
@@ -334,23 +262,15 @@ class Kernel:
 
     def pointer(self, place: Pointer) -> Pointer:
         """The pointer to float32 that lies at `place` as a 64-bit integer."""
-        return Pointer(self, self.b.inttoptr(self.b.load(place.address, typ=_INT, align=8), _POINTER))
+        return Pointer(self, self.b.inttoptr(self.b.load(place.address, typ=INT, align=8), _POINTER))
 
     def call_address(self, place: Pointer, argument: int) -> None:
         """Call the C function whose address lies at `place` and which takes one 32-bit integer."""
         number = ir.IntType(32)
-        address = self.b.load(place.address, typ=_INT, align=8)
+        address = self.b.load(place.address, typ=INT, align=8)
         function = self.b.inttoptr(address, ir.FunctionType(_VOID, [number]).as_pointer())
         self.b.call(function, [ir.Constant(number, argument)])
 
 
 def _vector(width: int) -> Any:
-    return ir.VectorType(_FLOAT, width)
-
-
-def _int(value: Number) -> Value:
-    return ir.Constant(_INT, value) if isinstance(value, int) else value.value
-
-
-def _is(value: Number, number: int) -> bool:
-    return isinstance(value, int) and value == number
+    return ir.VectorType(FLOAT, width)

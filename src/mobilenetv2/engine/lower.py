@@ -1,4 +1,4 @@
-"""A model file as the steps that the engine runs: batch norm folded into its convolution, nothing else changed.
+"""A model file's layers as the engine runs them: batch norm folded into its convolution, nothing else changed.
 
 Folding is done in float64 and rounded once, when the weights are laid out. Weights keep the meaning of their axes here
 ([K, O] for products, [9, E] for depthwise); `pack` lays them out for a schedule.
@@ -7,29 +7,17 @@ Folding is done in float64 and rounded once, when the weights are laid out. Weig
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mobilenetv2 import spec
-from mobilenetv2.errors import UsageError
 from mobilenetv2.model_file import ModelFile, Tensors
-from mobilenetv2.spec import BlockSpec, Classifier, ConvSpec, LinearSpec, Spec
+from mobilenetv2.spec import ConvSpec, LinearSpec, Spec, SSDLite, ssdlite
 
 Array = npt.NDArray[Any]
 Float32Array = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Layers:
-    """Which layers a network has, as one comparable value: all that plans and generated code depend on."""
-
-    stem: ConvSpec
-    blocks: tuple[BlockSpec, ...]
-    last: ConvSpec
-    linear: LinearSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +31,10 @@ class Folded:
     bias: Array
 
 
-@lru_cache(maxsize=16)
-def layers(network: Spec) -> Layers:
-    """The layers of `network`, in order. Raises `UsageError` where it is no classifier."""
-    if not isinstance(network.head, Classifier):
-        raise UsageError(f"the engine has no kernels for {network.task}: choose backend torch or reference")
-    net = network.backbone
-    return Layers(spec.stem(net), spec.blocks(net), spec.last(net), spec.linear(network))
+def convolutions(network: Spec) -> tuple[ConvSpec, ...]:
+    """Every convolution of `network`, its head's included."""
+    backbone = spec.convolutions(network.backbone)
+    return (*backbone, *ssdlite.convolutions(network)) if isinstance(network.head, SSDLite) else backbone
 
 
 def fold(conv: ConvSpec, tensors: Tensors, bn_eps: float) -> Folded:

@@ -6,6 +6,7 @@ All sizes and offsets count float32 elements; sections begin at multiples of 64 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -123,10 +124,18 @@ class Block(_Needs):
         return schedule.ring_rows(self.depthwise, self.schedule.stripe)
 
     @property
+    def copies(self) -> bool:
+        """Whether the depthwise reads the block's own input."""
+        return self.stem is None and self.expand is None
+
+    @property
     def ring(self) -> int:
-        """Elements of all rings: one panel's where panels follow each other over the whole map."""
+        """Elements of all rings: one panel's where rows are not kept for the next stripe.
+
+        There is none where the map is whole, and copying a row again costs less than room for all channels.
+        """
         channels = self.depthwise.out_channels
-        if self.schedule.whole:
+        if self.schedule.whole or self.copies:
             channels = max(panel.channels for panel in self.schedule.panels)
         return self.ring_rows * self.columns * channels
 
@@ -251,9 +260,10 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Pointwise(_Needs):
-    """A 1x1 convolution and its activation; a pixel is a row of the product."""
+    """A 1x1 convolution and its activation on a map of `out` pixels; a pixel is a row of the product."""
 
     activation: Activation
+    out: tuple[int, int]
     product: Product
     into: Slice
 
@@ -297,6 +307,25 @@ Tiled = Stem | Pool | Linear | Pointwise  # one product
 Operation = Tiled | Block | Chain | Mean | Resize
 
 
+def multiply_adds(operation: Operation) -> int:
+    """Of its convolutions and linear layers; a mean's and a resize's are not counted."""
+    match operation:
+        case Chain():
+            return sum(map(multiply_adds, operation.blocks))
+        case Block(expand=expand, depthwise=depthwise, project=project):
+            total = multiply_adds(operation.stem) if operation.stem else 0
+            if expand is not None:
+                total += math.prod(expand.weight_shape) * operation.height * operation.width
+            both = math.prod(depthwise.weight_shape) + math.prod(project.weight_shape)
+            return total + both * math.prod(operation.out)
+        case Stem():
+            return math.prod(operation.conv.weight_shape) * math.prod(operation.out)
+        case Mean() | Resize():
+            return 0
+        case _:
+            return operation.product.rows * operation.product.depth * operation.product.channels
+
+
 def panels(operation: Operation, section: str) -> tuple[Panel, ...]:
     """The panels in which the weights of `section` are laid out."""
     if isinstance(operation, Chain):
@@ -311,8 +340,7 @@ def panels(operation: Operation, section: str) -> tuple[Panel, ...]:
 
 
 def _conv_weights(name: str, conv: ConvSpec) -> Sections:
-    height, width, rows, columns = conv.weight_shape
-    return ((f"{name}.weight", height * width * rows * columns), (f"{name}.bias", conv.out_channels))
+    return ((f"{name}.weight", math.prod(conv.weight_shape)), (f"{name}.bias", conv.out_channels))
 
 
 def _product_weights(product: Product) -> Sections:

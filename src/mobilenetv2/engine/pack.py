@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 def pack(model: ModelFile, plan: Plan) -> Float32Array:
     """All weights of `model` as `plan` wants them, aligned to 64 bytes."""
     result = aligned_zeros(plan.weights)
-    convs = {conv.name: conv for conv in spec.convolutions(model.info.spec.backbone)}
+    convs = {conv.name: conv for conv in lower.convolutions(model.info.spec)}
     for step in plan.steps:
         for section, parts in _sections(step, model, convs):
             lay(result[step.weights_at :], step.operation, section, parts)

@@ -1,19 +1,20 @@
-"""The network as fused steps, and where each of their buffers lies in one arena.
+"""Where each buffer of a network's fused steps lies in one arena, and from when to when.
 
-Maps are float32 NHWC without padding. A step reads one map and writes the next; where a shortcut adds the map
-that is read, the sum takes its place if nobody can still be reading it. Scratch memory lives during its step only.
+Maps are float32 NHWC without padding. A map lives from the first step that writes it to the last that reads it; where
+a shortcut adds the map that is read, the sum takes its place if nobody can still be reading it. Scratch memory lives
+during its step only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mobilenetv2.engine import lower, schedule
-from mobilenetv2.engine.operations import Block, Chain, Linear, Operation, Pool, Stem, aligned, sections
+from mobilenetv2.engine.operations import Block, Operation, aligned, multiply_adds, sections
 from mobilenetv2.engine.schedule import Cpu, Limits
+from mobilenetv2.engine.walk import Output, Work, walk
 from mobilenetv2.errors import UsageError
-from mobilenetv2.spec import BlockSpec, ConvSpec, Spec
+from mobilenetv2.spec import Spec
 
 # Tighter and tighter, the cheapest in time first: rows instead of whole maps for the blocks with the largest ones, one
 # row at a time, every map between the first blocks as rows
@@ -29,7 +30,6 @@ _LADDER = (
         for chain in (512 << 10, 0)
     ),
 )
-_PARTS = ("expand", "depthwise", "project")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +45,24 @@ class Buffer:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One fused step: `layers` are the names of its convolutions by part; offsets are in float32 elements."""
+    """One fused step: `layers` are the names of its convolutions by part; offsets are in float32 elements.
+
+    It writes from element `target_at` of its target on.
+    """
 
     name: str
     operation: Operation
     layers: Mapping[str, str]
-    multiply_adds: int
     weights_at: int
-    source: str  # buffer names; "image" and "logits" are the caller's memory
+    source: str  # buffers' names; "image" and the outputs' are the caller's memory
     target: str
-    scratch: str | None
-    shared: str | None
+    target_at: int = 0
+    scratch: str | None = None
+    shared: str | None = None
+
+    @property
+    def multiply_adds(self) -> int:
+        return multiply_adds(self.operation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,7 @@ class Plan:
 
     size: tuple[int, int]
     channels: int
-    outputs: int
+    outputs: tuple[Output, ...]
     threads: int
     cpu: Cpu
     steps: tuple[Step, ...]
@@ -76,8 +83,10 @@ class Plan:
     def arena_bytes(self) -> int:
         return 4 * self.arena
 
-    def offset(self, buffer: str) -> int:
-        return self.buffers[buffer].at
+    @property
+    def results(self) -> int:
+        """Elements of one image's outputs together."""
+        return sum(output.size for output in self.outputs)
 
 
 def plan(
@@ -89,62 +98,45 @@ def plan(
     limits: Limits = Limits(),  # noqa: B008 - frozen
 ) -> Plan:
     """The plan of `network` for images of `size` (height, width), with scratch memory for `threads`."""
-    builder = _Builder(cpu, threads)
-    layers = lower.layers(network)
-    height, width = size
-    stem = Stem(
-        _nameless(layers.stem), height, width,
-        schedule.product(
-            layers.stem.out_size(width), 9 * layers.stem.in_channels, layers.stem.out_channels, cpu, widest=4
-        ),
+    works, outputs = walk(network, size, cpu, threads=threads, limits=limits)
+    works = _read_by_someone(works, outputs)
+    last_read = {work.source.name: number for number, work in enumerate(works)}
+    callers = {"image", *(output.name for output in outputs)}
+    buffers: dict[str, Buffer] = {}
+    home: dict[str, str] = {}  # the buffer that a map lies in, where it is not its own
+    steps: list[Step] = []
+    weights = 0
+
+    def used(name: str, elements: int, number: int) -> str:
+        """Buffer `name`, which step `number` needs."""
+        if name not in callers:
+            first = buffers[name].first if name in buffers else number
+            buffers[name] = Buffer(name, aligned(elements), first, number)
+        return name
+
+    for number, work in enumerate(works):
+        operation, source, target = work.operation, work.source, work.target
+        per_thread = sections(operation.scratch)[1]
+        shared = used(work.shared, operation.shared, number) if operation.shared else None
+        scratch = used(f"{work.name} scratch", per_thread * threads, number) if per_thread else None
+        read = used(home.get(source.name, source.name), source.size, number)
+        if in_place(operation, threads) and last_read[source.name] == number:
+            home[target.name] = read
+        else:
+            used(target.name, target.size, number)
+        steps.append(
+            Step(
+                work.name, operation, work.layers, weights, read, home.get(target.name, target.name), work.target_at,
+                scratch, shared,
+            )
+        )  # fmt: skip
+        weights += sections(operation.weights)[1]
+    placed = place(list(buffers.values()))
+    arena = max(buffer.at + buffer.size for buffer in placed)
+    return Plan(
+        size, network.backbone.in_channels, outputs, threads, cpu, tuple(steps),
+        {buffer.name: buffer for buffer in placed}, weights, arena,
     )  # fmt: skip
-    keeps = {block.index - 1 for block in layers.blocks if block.shortcut == "expansion"}
-    # a shortcut around the first block needs the stem's map
-    fused = layers.blocks[0].expand is None and layers.blocks[0].shortcut == "none" and 0 not in keeps
-    if not fused:
-        builder.add("stem", stem, {"expand": layers.stem.name}, _multiply_adds(layers.stem, height, width), stem.out)
-    height, width = stem.out
-    chained = _chained(layers.blocks, keeps, stem.out, limits) if fused else 0
-    chain: list[Block] = []
-    names: dict[str, str] = {}
-    cost = 0
-    for block in layers.blocks:
-        source = stem if fused and block.index == 0 else None
-        keep = block.index in keeps or block.shortcut == "expansion"
-        operation = _block(
-            block, source, height, width, cpu, limits, keep=keep, rowwise=block.index < chained, threads=threads
-        )
-        own = {part: conv.name for part in _PARTS if (conv := getattr(block, part)) is not None}
-        if source is not None:
-            own = {"expand": layers.stem.name, **own}
-            cost += _multiply_adds(layers.stem, *size)
-        cost += sum(_multiply_adds(conv, height, width) for conv in block.convolutions if conv is not block.project)
-        height, width = operation.out
-        cost += _multiply_adds(block.project, height, width)
-        if block.index < chained:
-            chain.append(operation)
-            names.update((f"{block.index}.{part}", layer) for part, layer in own.items())
-            if block.index == chained - 1:
-                builder.add(f"stem + blocks 0-{block.index}", Chain(tuple(chain)), names, cost, operation.out)
-                cost = 0
-            continue
-        name = f"block {block.index}" if source is None else f"stem + block {block.index}"
-        builder.add(name, operation, own, cost, operation.out, wide=keep, joins=block.shortcut == "expansion")
-        cost = 0
-    last, linear = layers.last, layers.linear
-    pool = Pool(
-        last.activation,
-        schedule.product(
-            height * width, last.in_channels, last.out_channels, cpu, widest=4, dealt="panels", threads=threads
-        ),
-        next_weights=linear.in_features * linear.out_features,
-    )
-    builder.add("last + mean", pool, {"": last.name}, _multiply_adds(last, height, width), (1, 1))
-    classify = Linear(
-        schedule.product(1, linear.in_features, linear.out_features, cpu, dealt="panels", threads=threads)
-    )
-    builder.add("classifier", classify, {"": linear.name}, linear.in_features * linear.out_features, (1, 1))
-    return builder.finished(size, layers)
 
 
 def fitted(network: Spec, size: tuple[int, int], cpu: Cpu, *, threads: int = 1, budget: int | None = None) -> Plan:
@@ -164,107 +156,27 @@ def fitted(network: Spec, size: tuple[int, int], cpu: Cpu, *, threads: int = 1, 
     )
 
 
-def _chained(blocks: tuple[BlockSpec, ...], keeps: set[int], size: tuple[int, int], limits: Limits) -> int:
-    """How many blocks the first step computes row by row, the stem's map being of `size`; 0 for no such step.
+def _read_by_someone(works: Sequence[Work], outputs: Sequence[Output]) -> list[Work]:
+    """The steps whose map another step reads, or the caller."""
+    read = {output.name for output in outputs}
+    kept: list[Work] = []
+    for work in reversed(works):
+        if work.target.name in read:
+            read.add(work.source.name)
+            kept.append(work)
+    return kept[::-1]
 
-    As long as the map between two would not stay near the core, up to the first block with a stride: a thread computes
-    the rows at the edge of its part again, and with every further stride twice as many.
+
+def in_place(operation: Operation, threads: int) -> bool:
+    """Whether a step may write where it reads.
+
+    Rows that are still to be expanded lie below the rows that are written, and a whole map is expanded before any of it
+    is written. But with rows dealt out a neighbour still reads the edge of another's, and rows that are copied are read
+    again for the next stripe.
     """
-    height, width = size
-    for number, block in enumerate(blocks):
-        if number in keeps or block.shortcut == "expansion" or block.depthwise.dilation > 1:
-            return number if number > 1 else 0
-        height, width = block.depthwise.out_size(height), block.depthwise.out_size(width)
-        between = 4 * height * width * block.out_channels
-        if block.depthwise.stride > 1 or between <= limits.chain_bytes:
-            return number + 1 if number else 0
-    return 0
-
-
-def _block(
-    block: BlockSpec, stem: Stem | None, height: int, width: int, cpu: Cpu, limits: Limits, *, keep: bool,
-    rowwise: bool, threads: int = 1,
-) -> Block:  # fmt: skip
-    conv = stem.conv if stem else None
-    chosen = schedule.block(block, conv, height, width, cpu, limits, keep=keep, rowwise=rowwise, threads=threads)
-    if stem is not None and chosen.expand is not None:
-        stem = replace(stem, product=chosen.expand)
-    return Block(
-        stem, _nameless(block.expand) if block.expand else None, _nameless(block.depthwise), _nameless(block.project),
-        block.shortcut, height, width, chosen,
-    )  # fmt: skip
-
-
-def _nameless(conv: ConvSpec) -> ConvSpec:
-    return replace(conv, name="", norm=None)
-
-
-def _multiply_adds(conv: ConvSpec, height: int, width: int) -> int:
-    out, per_group, rows, columns = conv.weight_shape
-    return out * per_group * rows * columns * conv.out_size(height) * conv.out_size(width)
-
-
-class _Builder:
-    """Collects steps and the buffers between them."""
-
-    def __init__(self, cpu: Cpu, threads: int) -> None:
-        self._cpu = cpu
-        self._threads = threads
-        self._steps: list[Step] = []
-        self._buffers: dict[str, Buffer] = {}
-        self._source = "image"
-        self._wide = ""
-        self._weights = 0
-
-    def add(
-        self, name: str, operation: Operation, layers: Mapping[str, str], multiply_adds: int, out: tuple[int, int], *,
-        wide: bool = False, joins: bool = False,
-    ) -> None:  # fmt: skip
-        """The next step. `wide`: the next may need its depthwise output; `joins`: it adds to the previous one's."""
-        number = len(self._steps)
-        scratch = shared = None
-        _, weights = sections(operation.weights)
-        if operation.shared:
-            shared = self._wide if joins else self._new(f"{name} depthwise", operation.shared, number)
-            self._until(shared, number)
-        self._wide = shared if wide and shared else ""
-        _, size = sections(operation.scratch)
-        if size:
-            scratch = self._new(f"{name} scratch", size * self._threads, number)
-        self._until(self._source, number)
-        target = self._target(name, operation, out, number)
-        self._steps.append(
-            Step(name, operation, layers, multiply_adds, self._weights, self._source, target, scratch, shared)
-        )
-        self._weights += weights
-        self._source = target
-
-    def _target(self, name: str, operation: Operation, out: tuple[int, int], number: int) -> str:
-        if isinstance(operation, Linear):
-            return "logits"
-        if isinstance(operation, Block):
-            # Rows that are still to be expanded lie below the rows that are written, and a whole map is expanded
-            # before any of it is written; but with rows dealt out, a neighbour still reads the edge of another's.
-            alone = operation.schedule.whole or self._threads == 1
-            if operation.shortcut == "bottleneck" and alone:
-                return self._source
-        return self._new(f"{name} map", out[0] * out[1] * operation.map_channels, number)
-
-    def _new(self, name: str, size: int, number: int) -> str:
-        self._buffers[name] = Buffer(name, aligned(size), number, number)
-        return name
-
-    def _until(self, name: str, number: int) -> None:
-        if name in self._buffers:
-            self._buffers[name] = replace(self._buffers[name], last=number)
-
-    def finished(self, size: tuple[int, int], layers: lower.Layers) -> Plan:
-        placed = place(list(self._buffers.values()))
-        arena = max(buffer.at + buffer.size for buffer in placed)
-        return Plan(
-            size, layers.stem.in_channels, layers.linear.out_features, self._threads, self._cpu, tuple(self._steps),
-            {buffer.name: buffer for buffer in placed}, self._weights, arena,
-        )  # fmt: skip
+    if not isinstance(operation, Block) or operation.shortcut != "bottleneck":
+        return False
+    return operation.schedule.whole or (threads == 1 and not operation.copies)
 
 
 def place(buffers: list[Buffer]) -> list[Buffer]:

@@ -7,7 +7,7 @@ that a block computes at a time, and its expanded rows wait in a ring, one ring 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import groupby
 from typing import Literal
@@ -21,6 +21,7 @@ FMA_LATENCY = 4  # cycles on every x86 since Skylake and on Arm's big cores; two
 # pass through the caches with every picture. Whole network, 1.0 at 224, 1 thread: 4 to 5 % less time (Zen 4, 11.2026).
 AHEAD_BYTES = 256 << 10
 Dealt = Literal["alone", "panels", "tiles"]  # what of a product goes to several threads: nothing, its panels, its tiles
+COPIED_VECTORS = 2  # in a panel of channels that are not expanded
 LINE = 16  # float32 elements of a cache line
 
 
@@ -65,14 +66,23 @@ class Cpu:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Channels `start` .. `start + channels` in vectors of these widths."""
+    """Channels `start` .. `start + channels` in vectors of these widths.
+
+    The last `beyond` lanes are no channels: what is in them is computed and thrown away.
+    """
 
     start: int
     widths: tuple[int, ...]
+    beyond: int = 0
 
     @property
     def channels(self) -> int:
-        return sum(self.widths)
+        return sum(self.widths) - self.beyond
+
+    @property
+    def stored(self) -> tuple[int, ...]:
+        """How many lanes of each vector are channels."""
+        return (*self.widths[:-1], self.widths[-1] - self.beyond)
 
     @property
     def offsets(self) -> tuple[int, ...]:
@@ -81,7 +91,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """`count` panels of the same widths, one after the other: one loop in the code."""
+    """`count` panels of the same vectors, one after the other: one loop in the code."""
 
     first: int  # the first panel's number
     panel: Panel
@@ -125,10 +135,16 @@ class BlockSchedule:
         return groups(self.panels)
 
 
-def vectors(channels: int, lanes: int) -> tuple[int, ...]:
-    """`channels` as whole vectors and narrower ones for what is left: 24 lanes of 16 are (16, 8), 7 are (4, 2, 1)."""
+def vectors(channels: int, lanes: int, *, beyond: bool = False) -> tuple[int, ...]:
+    """`channels` as whole vectors and narrower ones for what is left: 24 lanes of 16 are (16, 8), 7 are (4, 2, 1).
+
+    Where lanes may go `beyond` the channels, one vector takes all that is left: a multiply-add takes as long for 1
+    lane as for 16.
+    """
     widths = [lanes] * (channels // lanes)
     left, width = channels % lanes, lanes // 2
+    if beyond and left:
+        return (*widths, 1 << (left - 1).bit_length())
     while left:
         if left >= width:
             widths.append(width)
@@ -137,9 +153,9 @@ def vectors(channels: int, lanes: int) -> tuple[int, ...]:
     return tuple(widths)
 
 
-def panels(channels: int, lanes: int, most: int) -> tuple[Panel, ...]:
+def panels(channels: int, lanes: int, most: int, *, beyond: bool = False) -> tuple[Panel, ...]:
     """`channels` in panels of at most `most` vectors, as even as possible: five vectors by 4 are 3 + 2, not 4 + 1."""
-    widths = vectors(channels, lanes)
+    widths = vectors(channels, lanes, beyond=beyond)
     count = -(-len(widths) // most)
     result: list[Panel] = []
     first = start = 0
@@ -147,14 +163,15 @@ def panels(channels: int, lanes: int, most: int) -> tuple[Panel, ...]:
         result.append(Panel(start, widths[first : first + sharing]))
         first += sharing
         start += result[-1].channels
+    result[-1] = replace(result[-1], beyond=start - channels)
     return tuple(result)
 
 
 def groups(of: tuple[Panel, ...]) -> tuple[Group, ...]:
-    """Neighbouring panels of equal widths together."""
+    """Neighbouring panels of equal vectors together."""
     result: list[Group] = []
     number = 0
-    for _, equal in groupby(of, key=lambda panel: panel.widths):
+    for _, equal in groupby(of, key=lambda panel: (panel.widths, panel.beyond)):
         members = list(equal)
         result.append(Group(number, members[0], len(members)))
         number += len(members)
@@ -170,17 +187,18 @@ def balanced(total: int, parts: int) -> tuple[int, ...]:
 @lru_cache(maxsize=1024)
 def product(
     rows: int, depth: int, channels: int, cpu: Cpu, *, widest: int = 8, held: int = 0, dealt: Dealt = "alone",
-    threads: int = 1,
+    threads: int = 1, beyond: bool = False,
 ) -> Product:  # fmt: skip
     """The cheapest tile for [rows, depth] x [depth, channels] whose registers do not spill.
 
     Accumulators, one row of weights and `cpu.spare` must fit: 14 x 2 needs 28 + 2 + 1 of 32, and 7 x 4 would need
     33: it spills and runs at half speed. `held` registers are taken by the code around it. What is `dealt` out to
-    `threads` costs what the busiest of them does: three panels on two threads cost as much as four.
+    `threads` costs what the busiest of them does: three panels on two threads cost as much as four. `beyond`: see
+    `vectors`; weights and biases are read so far, which their sections' alignment allows.
     """
     best: tuple[float, Tile, tuple[Panel, ...]] | None = None
-    for most in range(1, min(widest, len(vectors(channels, cpu.lanes))) + 1):
-        parts = panels(channels, cpu.lanes, most)
+    for most in range(1, min(widest, len(vectors(channels, cpu.lanes, beyond=beyond))) + 1):
+        parts = panels(channels, cpu.lanes, most, beyond=beyond)
         widest_part = max(len(panel.widths) for panel in parts)
         for height in range(1, min(rows, cpu.registers) + 1):
             if height * widest_part + widest_part + cpu.spare + held > cpu.registers:
@@ -244,11 +262,12 @@ def block(
             rows = height * width if whole and stem is None else width
             dealt: Dealt = "panels" if whole else "alone"
             expand = product(rows, depth, expanded, cpu, widest=4, dealt=dealt, threads=threads)
-        parts = expand.panels if expand else panels(expanded, cpu.lanes, 2)
+        parts = expand.panels if expand else panels(expanded, cpu.lanes, COPIED_VECTORS)
         columns = depthwise_columns(out_width, conv.stride, cpu)
+        # a shortcut would be read beyond the channels too, and there may be no memory
         project = product(
             stripe * out_width, expanded, block.out_channels, cpu, held=cpu.held, dealt="tiles" if whole else "alone",
-            threads=threads,
+            threads=threads, beyond=block.shortcut == "none",
         )  # fmt: skip
         return BlockSchedule(whole, stripe, parts, expand, columns, project)
 
@@ -262,7 +281,7 @@ def block(
     )
     if keep or (fits and stem is None):
         return whole
-    stripe = _stripe(block, height, width, cpu, limits)
+    stripe = _stripe(block, height, width, cpu, limits, copied=source is None, threads=threads)
     return finished(stripe, whole=False)
 
 
@@ -271,11 +290,17 @@ def row_columns(conv: ConvSpec, width: int) -> int:
     return width + sum(conv.pads(width))
 
 
-def _stripe(block: BlockSpec, height: int, width: int, cpu: Cpu, limits: Limits) -> int:
-    """Rows per stripe that make the projection's tiles cheapest per pixel, while everything stays near the core."""
+def _stripe(
+    block: BlockSpec, height: int, width: int, cpu: Cpu, limits: Limits, *, copied: bool, threads: int
+) -> int:  # fmt: skip
+    """Rows per stripe that make the projection's tiles cheapest per pixel, while everything stays near the core.
+
+    Where rows are `copied`, not expanded, one panel's are kept; those beside the stripe are copied again for the next.
+    """
     conv = block.depthwise
     out_height, out_width = conv.out_size(height), conv.out_size(width)
-    row_bytes = 4 * conv.out_channels * row_columns(conv, width)
+    kept = panels(conv.out_channels, cpu.lanes, COPIED_VECTORS)[0].channels if copied else conv.out_channels
+    row_bytes = 4 * kept * row_columns(conv, width)
     best = (float("inf"), 1)
     for stripe in range(1, min(limits.stripe_rows, out_height) + 1):
         held = ring_rows(conv, stripe) * row_bytes + stripe * 4 * out_width * conv.out_channels
@@ -286,5 +311,10 @@ def _stripe(block: BlockSpec, height: int, width: int, cpu: Cpu, limits: Limits)
             if rows:
                 chosen = product(rows * out_width, conv.out_channels, block.out_channels, cpu, held=cpu.held)
                 cycles += times * _product_cycles(chosen.rows, chosen.depth, chosen.panels, chosen.tile.rows)
+        if copied:
+            count = -(-out_height // stripe)
+            # cache lines read for every stripe: the rows, and the weights of a head with many outputs
+            lines = conv.out_channels * (ring_rows(conv, stripe) * width + block.out_channels) // LINE
+            cycles = (cycles + count * lines) * (-(-count // threads) * threads / count)
         best = min(best, (cycles * (1 + 0.01 * stripe), stripe))  # a taller stripe must be worth its memory
     return best[1]

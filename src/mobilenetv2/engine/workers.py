@@ -33,30 +33,30 @@ class Team:
             arguments = (program, self._memory, number, inbox)
             threading.Thread(target=_serve, args=arguments, name=f"engine-{number}", daemon=True).start()
 
-    def run(self, images: Array, weights: Array, logits: Array) -> None:
-        """The logits of `images`: all threads on one image after the other, or on an image each where there are enough.
+    def run(self, images: Array, weights: Array, outputs: Array) -> None:
+        """The outputs of `images`: all threads on one image after another, or on an image each where there are enough.
 
         After an exception, which may be Ctrl-C at any place, the others may still be at work: abandon the team.
         """
         memory, count, threads = self._memory, len(images), self.threads
-        memory.hold = images, weights, logits  # in use until the end, whatever happens
-        first, result = images.ctypes.data, logits.ctypes.data
-        step, logits_step = images.nbytes // count, logits.nbytes // count
+        memory.hold = images, weights, outputs  # in use until the end, whatever happens
+        first, result = images.ctypes.data, outputs.ctypes.data
+        step, outputs_step = images.nbytes // count, outputs.nbytes // count
         is_bytes = int(images.dtype == np.uint8)
         if threads == 1:
             fixed = weights.ctypes.data, memory.arenas[0].ctypes.data
             for i in range(count):
-                at = first + i * step, *fixed, result + i * logits_step, memory.address
+                at = first + i * step, *fixed, result + i * outputs_step, memory.address
                 self._program.run(*at, is_bytes, 0, 1)
         elif count < threads:
             for i in range(count):
-                at = first + i * step, weights.ctypes.data, result + i * logits_step
+                at = first + i * step, weights.ctypes.data, result + i * outputs_step
                 self._work((threads, *at, is_bytes, 0, 0, 0))
         else:
             memory.reserve(threads)
             for i in range(0, count, CHUNK * threads):
-                at = first + i * step, weights.ctypes.data, result + i * logits_step
-                self._work((threads, *at, is_bytes, min(CHUNK * threads, count - i), step, logits_step))
+                at = first + i * step, weights.ctypes.data, result + i * outputs_step
+                self._work((threads, *at, is_bytes, min(CHUNK * threads, count - i), step, outputs_step))
         memory.hold = ()
 
     def reserve(self, images: int) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mobilenetv2.engine.ir import Kernel, Number, Pointer, Value
+from mobilenetv2.engine.addresses import Number, Pointer, Value
+from mobilenetv2.engine.ir import Kernel
 from mobilenetv2.engine.schedule import Panel, balanced
 from mobilenetv2.spec import ConvSpec
 

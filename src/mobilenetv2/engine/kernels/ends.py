@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mobilenetv2.engine.ir import Kernel, Module, Number, Pointer, Value
+from mobilenetv2.engine.addresses import Number, Pointer, Value
+from mobilenetv2.engine.ir import Kernel, Module
 from mobilenetv2.engine.kernels.inverted_residual import NUMBERS, POINTERS
 from mobilenetv2.engine.kernels.memory import share
 from mobilenetv2.engine.kernels.product import Pixels, panel_weights, product, tiles, writer

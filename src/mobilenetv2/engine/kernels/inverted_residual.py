@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mobilenetv2.engine.ir import Kernel, Module, Number, Pointer, Value
+from mobilenetv2.engine.addresses import Number, Pointer, Value
+from mobilenetv2.engine.ir import Kernel, Module
 from mobilenetv2.engine.kernels.depthwise import Target, depthwise_row
 from mobilenetv2.engine.kernels.memory import share, zero
 from mobilenetv2.engine.kernels.product import Pixels, deal, panel_weights, product
@@ -113,10 +114,16 @@ class _Writer:
             self.before.rows(low - top, high - top, first=first)
         source = self._expanded()
         source.prepare(f, low - top, high - top, first=first)
+        if block.copies:
+            low = y * conv.stride
         for group in block.schedule.groups:
             with f.loop(0, group.count) as number:
                 start = group.panel.start + number * group.panel.channels
-                ring = self.scratch["ring"] + start * (block.ring_rows * block.columns)
+                ring = self.scratch["ring"]
+                if block.copies:
+                    self._clear_edges()
+                else:
+                    ring += start * (block.ring_rows * block.columns)
                 with f.loop(low, high) as row:
                     self._ring_row(source, row, top, group.panel, start, ring)
                 with f.loop(0, rows) as i:
@@ -213,11 +220,11 @@ class _Writer:
 
         def finish(first: Number, m: int, sums: list[Value]) -> None:
             pixel = first * out + m * out
-            for at, value in zip(panel.offsets, sums, strict=True):
+            for at, lanes, value in zip(panel.offsets, panel.stored, sums, strict=True):
                 bottleneck = f.activate(value, block.project.activation)
                 if block.shortcut == "bottleneck":
                     bottleneck = f.add(bottleneck, f.load(shortcut + pixel + at, value.type.count))
-                f.store(bottleneck, target + pixel + at)
+                f.store(bottleneck, target + pixel + at, lanes)
 
         pixels = Pixels([wide], shape.depth, shape.depth)
         product(f, shape, pixels, weights, finish, rows=rows * block.out[1], first=part[0], last=part[1])

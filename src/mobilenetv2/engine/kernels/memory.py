@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mobilenetv2.engine.ir import Kernel, Number, Pointer
+from mobilenetv2.engine.addresses import Number, Pointer
+from mobilenetv2.engine.ir import Kernel
 from mobilenetv2.engine.schedule import vectors
 
 

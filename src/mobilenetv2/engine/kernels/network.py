@@ -33,7 +33,7 @@ def emit(plan: Plan) -> Module:
         if step.operation not in kernels:
             kernels[step.operation] = _kernel(module, f"step{len(kernels)}", step.operation, barrier)
     f = module.function(ENTRY, POINTERS, NUMBERS, public=True)
-    places = {"image": f.image, "logits": f.logits}
+    places = {"image": f.image, **{output.name: f.outputs + output.at for output in plan.outputs}}
     places.update((name, f.arena + buffer.at) for name, buffer in plan.buffers.items())
     for number, step in enumerate(plan.steps):
         if number:
@@ -44,8 +44,8 @@ def emit(plan: Plan) -> Module:
         if step.shared is not None:
             shared = places[step.shared]
         f.call(
-            kernels[step.operation], places[step.source], places[step.target], f.weights + step.weights_at,
-            scratch, shared, f.team, f.is_bytes, f.thread, f.threads,
+            kernels[step.operation], places[step.source], places[step.target] + step.target_at,
+            f.weights + step.weights_at, scratch, shared, f.team, f.is_bytes, f.thread, f.threads,
         )  # fmt: skip
     f.end()
     team.emit(module, f, barrier)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mobilenetv2.engine.ir import Kernel, Number, Pointer, Value
+from mobilenetv2.engine.addresses import Number, Pointer, Value
+from mobilenetv2.engine.ir import Kernel
 from mobilenetv2.engine.kernels.memory import share
 from mobilenetv2.engine.schedule import AHEAD_BYTES, LINE, Panel, Product, balanced
 from mobilenetv2.spec import Activation
@@ -126,5 +127,5 @@ def writer(f: Kernel, panel: Panel, place: Pointer, stride: int, activation: Act
 
 
 def store_all(f: Kernel, panel: Panel, place: Pointer, sums: list[Value], activation: Activation) -> None:
-    for at, value in zip(panel.offsets, sums, strict=True):
-        f.store(f.activate(value, activation), place + at)
+    for at, lanes, value in zip(panel.offsets, panel.stored, sums, strict=True):
+        f.store(f.activate(value, activation), place + at, lanes)

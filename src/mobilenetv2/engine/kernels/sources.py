@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from mobilenetv2.engine.ir import Kernel, Number, Pointer, Value
+from mobilenetv2.engine.addresses import Number, Pointer, Value
+from mobilenetv2.engine.ir import Kernel
 from mobilenetv2.engine.kernels.memory import each_vector, zero
 from mobilenetv2.engine.kernels.product import Pixels, panel_weights, product, store_all, writer
 from mobilenetv2.engine.operations import Stem

@@ -7,7 +7,8 @@ that has done its part waits for the next call here for a while, and only then g
 from __future__ import annotations
 
 from mobilenetv2.engine import abi
-from mobilenetv2.engine.ir import Kernel, Module, Number, Pointer
+from mobilenetv2.engine.addresses import Number, Pointer
+from mobilenetv2.engine.ir import Kernel, Module
 
 # Pauses before a thread that waits for others sleeps: 150 to 500 microseconds, longer than most waits of a team that
 # has its cores to itself. See docs/decisions/0006 for what other values, and yielding, cost.
@@ -52,17 +53,17 @@ def _emit_part(module: Module, run: Kernel, barrier: Kernel) -> Kernel:
     f = module.function(abi.PART, ("team",), ("thread",), public=True)
     words = f.team.words
     members, count, is_bytes = (f.atomic_load(words + at) for at in (abi.MEMBERS, abi.COUNT, abi.IS_BYTES))
-    image, weights, logits = (f.pointer(words + at) for at in (abi.IMAGE, abi.WEIGHTS, abi.LOGITS))
+    image, weights, outputs = (f.pointer(words + at) for at in (abi.IMAGE, abi.WEIGHTS, abi.OUTPUTS))
     together = f.equal(count, 0)
     with f.when(together):
         arena = f.pointer(_slot(words, 0) + abi.ARENA)
-        f.call(run, image, weights, arena, logits, f.team, is_bytes, f.thread, members)
+        f.call(run, image, weights, arena, outputs, f.team, is_bytes, f.thread, members)
     with f.when(f.no(together)), f.loop_until() as (_, until):
         arena = f.pointer(_slot(words, f.thread) + abi.ARENA)
         i = f.atomic_add(words + abi.NEXT, 1)
         with f.when(f.less(i, count)):
             pixels = image.bytes + i * f.atomic_load(words + abi.IMAGE_BYTES)
-            place = logits.bytes + i * f.atomic_load(words + abi.LOGITS_BYTES)
+            place = outputs.bytes + i * f.atomic_load(words + abi.OUTPUTS_BYTES)
             f.call(run, pixels, weights, arena, place, f.team, is_bytes, 0, 1)
         until.append(f.either(f.no(f.less(i, count)), f.equal(f.atomic_load(words + abi.LEFT), 1)))
     f.call(barrier, f.team, members)

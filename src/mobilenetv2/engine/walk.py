@@ -1,0 +1,276 @@
+"""A network's layers as fused steps in the order in which they run: the backbone's, then those of its task's head.
+
+Steps read and write maps by name. Where those lie, and for how long, is `plan`'s matter.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from mobilenetv2 import spec
+from mobilenetv2.engine import schedule
+from mobilenetv2.engine.operations import Block, Chain, Linear, Operation, Pointwise, Pool, Slice, Stem
+from mobilenetv2.engine.schedule import Cpu, Dealt, Limits, Product
+from mobilenetv2.errors import UsageError
+from mobilenetv2.spec import Backbone, BlockSpec, Classifier, ConvSpec, Spec, ssdlite
+
+PARTS = ("expand", "depthwise", "project")
+Place = tuple[int | None, bool]  # a block's index or None for the last map; its expanded tensor or its output
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """What flows between steps: float32 [height, width, channels]. "image" and the outputs are the caller's memory."""
+
+    name: str
+    height: int
+    width: int
+    channels: int
+
+    @property
+    def size(self) -> int:
+        return self.height * self.width * self.channels
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What the caller gets of one image: its shape, and where it begins among all that the image's steps give."""
+
+    name: str
+    shape: tuple[int, ...]
+    at: int = 0
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One fused step before it has memory. `layers` are the names of its convolutions by part.
+
+    It writes from element `target_at` of `target` on. `shared` names what its operation keeps for all threads.
+    """
+
+    name: str
+    operation: Operation
+    layers: Mapping[str, str]
+    source: Map
+    target: Map
+    target_at: int = 0
+    shared: str = ""
+
+
+def walk(
+    network: Spec, size: tuple[int, int], cpu: Cpu, *, threads: int, limits: Limits
+) -> tuple[list[Work], tuple[Output, ...]]:
+    """The steps of `network` for images of `size` (height, width), and what they give to the caller.
+
+    Raises `UsageError` where there are no kernels for its layers.
+    """
+    walker = _Walker(cpu, threads, limits)
+    image = Map("image", *size, network.backbone.in_channels)
+    task = _classifier if isinstance(network.head, Classifier) else _detector
+    return walker.steps, task(walker, network, image)
+
+
+def _classifier(walker: _Walker, network: Spec, image: Map) -> tuple[Output, ...]:
+    *_, (_, features) = _backbone(walker, network.backbone, image, ())
+    last, linear = spec.last(network.backbone), spec.linear(network)
+    pixels = features.height * features.width
+    shape = walker.product(pixels, last.in_channels, last.out_channels, widest=4, dealt="panels")
+    pool = Pool(last.activation, shape, next_weights=linear.in_features * linear.out_features)
+    pooled = walker.add("last + mean", pool, {"": last.name}, features, (1, 1))
+    shape = walker.product(1, linear.in_features, linear.out_features, dealt="panels")
+    walker.add("classifier", Linear(shape), {"": linear.name}, pooled, (1, 1), target="logits")
+    return (Output("logits", (linear.out_features,)),)
+
+
+def _detector(walker: _Walker, network: Spec, image: Map) -> tuple[Output, ...]:
+    """Heads follow the map that they read. What one makes is a run of anchors, written to its place among all."""
+    head = ssdlite.head_of(network)
+    if not head.separable:
+        raise UsageError("the engine has no kernels for plain SSD (separable: false): choose --backend torch")
+    layers, taps = ssdlite.layers(network), spec.taps(network.backbone)
+    size = image.height, image.width
+    count = ssdlite.anchor_count(network, size)
+    outputs = Output("class_logits", (count, head.outputs)), Output("box_deltas", (count, 4), count * head.outputs)
+    per_map = (h * w * len(own) for (h, w), own in zip(ssdlite.grids(network, size), head.anchors, strict=True))
+    first_anchor = [0, *itertools.accumulate(per_map)]
+
+    def heads(k: int, source: Map) -> None:
+        for kind, chains, output in zip(("class", "box"), (layers.class_heads, layers.box_heads), outputs, strict=True):
+            at = first_anchor[k] * output.shape[1]
+            walker.convolutions(f"{kind} head {k}", chains[k], source, target=output.name, target_at=at)
+
+    places: list[Place] = [(taps[name].block, taps[name].expanded) for name in head.taps]
+    maps: dict[Place, Map] = {}
+
+    def visit(place: Place, found: Map) -> None:
+        maps[place] = found
+        for k, wanted in enumerate(places):
+            if wanted == place:
+                heads(k, found)
+
+    found = image
+    for place, found in _backbone(walker, network.backbone, image, places):
+        visit(place, found)
+    if (None, False) in places:
+        visit((None, False), walker.pointwise("last", spec.last(network.backbone), found))
+    source = maps[places[-1]]
+    for k, chain in enumerate(layers.extras):
+        source = walker.convolutions(f"extra {k}", chain, source)
+        heads(len(places) + k, source)
+    return outputs
+
+
+def _backbone(walker: _Walker, net: Backbone, image: Map, taps: Collection[Place]) -> Iterator[tuple[Place, Map]]:
+    """The stem and the blocks. Of the maps that come to exist each is given with its place; those of `taps` do."""
+    conv, blocks = spec.stem(net), spec.blocks(net)
+    keeps = {block.index - 1 for block in blocks if block.shortcut == "expansion"}
+    row = walker.product(conv.out_size(image.width), 9 * conv.in_channels, conv.out_channels, widest=4)
+    stem = Stem(nameless(conv), image.height, image.width, row)
+    # a shortcut around the first block needs the stem's map
+    fused = blocks[0].expand is None and blocks[0].shortcut == "none" and 0 not in keeps
+    found = image if fused else walker.add("stem", stem, {"expand": conv.name}, image, stem.out)
+    chained = _chained(blocks, keeps, taps, stem.out, walker.limits) if fused else 0
+    if chained:
+        found = walker.chain(f"stem + blocks 0-{chained - 1}", blocks[:chained], stem, conv.name, image)
+        yield (chained - 1, False), found
+    shared = ""
+    for block in blocks[chained:]:
+        name, source, rest = f"block {block.index}", found, block
+        if (block.index, True) in taps and block.expand is not None:
+            source = walker.pointwise(f"{name} expand", block.expand, found)
+            yield (block.index, True), source
+            # what a shortcut adds would not be what the rest reads: then the block expands for itself again
+            if block.shortcut == "bottleneck":
+                source = found
+            else:
+                rest = replace(block, expand=None)
+        joins = block.shortcut == "expansion"
+        shared = shared if joins else f"{name} depthwise"
+        first = (stem, conv.name) if fused and block.index == 0 else None
+        keep = joins or block.index in keeps
+        found = walker.block(name, rest, source, first=first, keep=keep, shared=shared)
+        yield (block.index, False), found
+
+
+def _chained(
+    blocks: tuple[BlockSpec, ...], keeps: Collection[int], taps: Collection[Place], size: tuple[int, int],
+    limits: Limits,
+) -> int:  # fmt: skip
+    """How many blocks the first step computes row by row, the stem's map being of `size`; 0 for no such step.
+
+    As long as the map between two would not stay near the core, up to the first block with a stride: a thread computes
+    the rows at the edge of its part again, and with every further stride twice as many. A map of `taps` must exist.
+    """
+    height, width = size
+    for number, block in enumerate(blocks):
+        apart = number in keeps or block.shortcut == "expansion" or (number, True) in taps
+        if apart or block.depthwise.dilation > 1:
+            return number if number > 1 else 0
+        height, width = block.depthwise.out_size(height), block.depthwise.out_size(width)
+        between = 4 * height * width * block.out_channels
+        if block.depthwise.stride > 1 or between <= limits.chain_bytes or (number, False) in taps:
+            return number + 1 if number else 0
+    return 0
+
+
+def block_operation(
+    block: BlockSpec, stem: Stem | None, size: tuple[int, int], cpu: Cpu, limits: Limits, *, keep: bool = False,
+    rowwise: bool = False, threads: int = 1,
+) -> Block:  # fmt: skip
+    """`block` whose depthwise reads a map of `size` (height, width); see `schedule.block`."""
+    conv = stem.conv if stem else None
+    chosen = schedule.block(block, conv, *size, cpu, limits, keep=keep, rowwise=rowwise, threads=threads)
+    if stem is not None and chosen.expand is not None:
+        stem = replace(stem, product=chosen.expand)
+    return Block(
+        stem, nameless(block.expand) if block.expand else None, nameless(block.depthwise), nameless(block.project),
+        block.shortcut, *size, chosen,
+    )  # fmt: skip
+
+
+def nameless(conv: ConvSpec) -> ConvSpec:
+    """Without the names of its tensors: layers of one shape are one operation."""
+    return replace(conv, name="", norm=None)
+
+
+def _names(block: BlockSpec, stem: str = "") -> dict[str, str]:
+    own = {part: conv.name for part in PARTS if (conv := getattr(block, part)) is not None}
+    return {"expand": stem, **own} if stem else own
+
+
+class _Walker:
+    """Collects steps, with what their schedules depend on."""
+
+    def __init__(self, cpu: Cpu, threads: int, limits: Limits) -> None:
+        self.limits = limits
+        self.steps: list[Work] = []
+        self._cpu = cpu
+        self._threads = threads
+
+    def product(
+        self, rows: int, depth: int, channels: int, *, widest: int = 8, dealt: Dealt = "alone", beyond: bool = False
+    ) -> Product:
+        return schedule.product(
+            rows, depth, channels, self._cpu, widest=widest, dealt=dealt, threads=self._threads, beyond=beyond
+        )
+
+    def add(
+        self, name: str, operation: Operation, layers: Mapping[str, str], source: Map, out: tuple[int, int], *,
+        target: str = "", target_at: int = 0, shared: str = "",
+    ) -> Map:  # fmt: skip
+        """One more step; the map of `out` pixels that it writes, which is its own where there is no other `target`."""
+        written = Map(target or f"{name} map", *out, operation.map_channels)
+        self.steps.append(Work(name, operation, layers, source, written, target_at, shared))
+        return written
+
+    def pointwise(self, name: str, conv: ConvSpec, source: Map) -> Map:
+        """A 1x1 convolution whose map must exist."""
+        size = source.height, source.width
+        shape = self.product(
+            source.height * source.width, conv.in_channels, conv.out_channels, dealt="tiles", beyond=True
+        )
+        operation = Pointwise(conv.activation, size, shape, Slice(0, conv.out_channels))
+        return self.add(name, operation, {"": conv.name}, source, size)
+
+    def block(
+        self, name: str, block: BlockSpec, source: Map, *, first: tuple[Stem, str] | None = None, keep: bool = False,
+        shared: str = "", target: str = "", target_at: int = 0,
+    ) -> Map:  # fmt: skip
+        """An inverted residual, or what is left of one; `first`: the stem, with its layer's name, is its expansion."""
+        stem, layer = first or (None, "")
+        size = stem.out if stem else (source.height, source.width)
+        operation = block_operation(block, stem, size, self._cpu, self.limits, keep=keep, threads=self._threads)
+        name = f"stem + {name}" if stem else name
+        return self.add(
+            name, operation, _names(block, layer), source, operation.out,
+            target=target, target_at=target_at, shared=shared or f"{name} depthwise",
+        )  # fmt: skip
+
+    def convolutions(
+        self, name: str, convs: tuple[ConvSpec, ...], source: Map, *, target: str = "", target_at: int = 0
+    ) -> Map:
+        """A head's depthwise and 1x1 convolutions, perhaps with a 1x1 before them: a block in all but name."""
+        *expand, depthwise, project = convs
+        block = BlockSpec(0, name, expand[0] if expand else None, depthwise, project, "none")
+        return self.block(name, block, source, target=target, target_at=target_at)
+
+    def chain(self, name: str, blocks: tuple[BlockSpec, ...], stem: Stem, layer: str, source: Map) -> Map:
+        """The stem, whose layer is called `layer`, and the first blocks as one step, row by row."""
+        operations: list[Block] = []
+        names: dict[str, str] = {}
+        size = stem.out
+        for i, block in enumerate(blocks):
+            before = None if i else stem
+            operations.append(
+                block_operation(block, before, size, self._cpu, self.limits, rowwise=True, threads=self._threads)
+            )
+            names.update((f"{i}.{part}", own) for part, own in _names(block, "" if i else layer).items())
+            size = operations[-1].out
+        return self.add(name, Chain(tuple(operations)), names, source, size)
