@@ -57,6 +57,14 @@ def model(random_model: RandomModel, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def detector(random_detector: RandomModel, tmp_path: Path) -> Path:
+    path = tmp_path / "detector.safetensors"
+    labels = ("cat", "dog", "owl")
+    model_file.write(path, random_detector(size=64, labels=labels, head={"classes": 3, "most": 9}))
+    return path
+
+
+@pytest.fixture
 def photo(tmp_path: Path) -> Path:
     path = tmp_path / "a photo.png"
     pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
@@ -221,6 +229,67 @@ def test_models_lists_names_and_json(run: Run) -> None:
 def test_version_and_help(run: Run) -> None:
     assert run("--version").out.startswith("mobilenetv2 0.")
     assert "predict" in run("--help").out
+
+
+def test_a_detector_says_where_things_are_to_people_machines_and_on_the_photo(
+    run: Run, detector: Path, grace_hopper: Path, tmp_path: Path
+) -> None:
+    result = run("predict", detector, grace_hopper, "--backend", "reference")
+    assert result.code == 0
+    first, *lines = result.out.splitlines()
+    assert first == str(grace_hopper)
+    assert 0 < len(lines) <= 9
+    for line in lines:
+        *_, label, left, top, right, bottom = line.split()
+        assert label in ("cat", "dog", "owl")
+        assert 0 <= float(left) < float(right) <= 512
+        assert 0 <= float(top) < float(bottom) <= 600
+    options = ("--json", "--draw", tmp_path / "drawn", "--coco", tmp_path / "coco.json")
+    result = run("predict", detector, grace_hopper, "--backend", "torch", *options)
+    (answer,) = result.objects
+    assert answer["task"] == "detection"
+    assert [d["label"] for d in answer["detections"]] == [line.split()[-5] for line in lines]
+    assert {tuple(d) for d in answer["detections"]} == {("index", "label", "score", "box")}
+    entries = json.loads((tmp_path / "coco.json").read_text())
+    assert [e["score"] for e in entries] == [d["score"] for d in answer["detections"]]
+    assert {e["image_id"] for e in entries} == {"grace_hopper"}
+    assert [e["category_id"] for e in entries] == [d["index"] + 1 for d in answer["detections"]]
+    drawn = np.asarray(Image.open(tmp_path / "drawn" / "grace_hopper.answers.png"))
+    assert drawn.shape == image.read(grace_hopper).shape
+
+
+def test_the_least_score_is_the_models_own_unless_given(run: Run, detector: Path, photo: Path) -> None:
+    def scores(*options: object) -> list[float]:
+        answer = run("predict", detector, photo, "--json", "--backend", "reference", *options).objects[0]
+        return [found["score"] for found in answer["detections"]]
+
+    assert min(scores()) >= 0.3
+    few = scores("--score", 0.999)
+    assert len(few) <= len(scores())
+    assert all(score >= 0.999 for score in few)
+    assert scores("--score", 1) == []
+
+
+def test_info_tells_a_detectors_anchors(run: Run, detector: Path) -> None:
+    assert "96 anchors, sigmoid scores" in run("info", detector).out
+    (summary,) = run("info", detector, "--json").objects
+    assert (summary["task"], summary["classes"], summary["anchors"]) == ("detection", 3, 96)
+
+
+def test_what_a_detector_cannot_do_is_said_in_one_line(run: Run, detector: Path, model: Path, photo: Path) -> None:
+    for words, arguments in (
+        ("--top is not for detection: this model's options are --score", ("predict", detector, photo, "--top", 3)),
+        ("--score is not for classification", ("predict", model, photo, "--score", 0.5)),
+        ("no kernels for detection: choose backend torch or reference", ("predict", detector, photo)),
+        ("bench runs models for classification", ("bench", detector)),
+        ("cannot express a model for detection", ("import", detector, "--to", "torchvision", "-o", "x.pth")),
+    ):
+        extra = ("--backend", "reference") if "--" in words else ()
+        result = run(*arguments, *extra)
+        assert result.code == 2, (arguments, result.err)
+        assert words in result.err
+        assert result.err.count("\n") == 1
+        assert result.out == ""
 
 
 class Bomb:

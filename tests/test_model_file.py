@@ -50,6 +50,52 @@ def test_what_is_written_is_read_back(model: ModelFile, tmp_path: Path) -> None:
     assert os.listdir(path.parent) == ["m.safetensors"]  # no temporary file stays
 
 
+def test_a_detector_is_read_back_with_its_anchors_and_defaults(random_detector: RandomModel, tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    head = {"anchors": [[(0.1, 0.2), (1 / 3, 0.7)]] * 6, "coder": (1.0, 2.0, 3.0, 4.0), "iou_threshold": 0.45}
+    model = random_detector(head=head, labels=tuple("abcde"), size=(96, 128))
+    model_file.write(path, model)
+    found = model_file.read(path)
+    assert found.info == model.info
+    assert (found.info.task, found.info.classes) == ("detection", 5)
+    assert all(np.array_equal(found.tensors[name], model.tensors[name]) for name in model.tensors)
+    with safetensors.safe_open(path, framework="numpy") as reader:
+        header = json.loads(reader.metadata()["mobilenetv2"])
+    assert header["task"] == "detection"
+    assert header["spec"]["head"]["kind"] == "ssdlite"
+    assert header["spec"]["head"]["anchors"][0] == [[0.1, 0.2], [1 / 3, 0.7]]
+
+
+def drop_head(tensors: dict[str, np.ndarray], header: dict[str, Any]) -> None:
+    del tensors["box_heads.2.1.bias"]
+
+
+def reclassify(tensors: dict[str, np.ndarray], header: dict[str, Any]) -> None:
+    header["spec"]["head"]["classes"] = 6
+
+
+def lose_anchors(tensors: dict[str, np.ndarray], header: dict[str, Any]) -> None:
+    header["spec"]["head"]["anchors"].pop()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (drop_head, r"box_heads\.2\.1\.bias is missing"),
+        (reclassify, r"class_heads\.0\.1\.weight is \[18, 192, 1, 1\], expected \[21, 192, 1, 1\]"),
+        (lose_anchors, r"anchors must be given for each of 2 taps and 4 extras, got 5 lists"),
+    ],
+)
+def test_each_wrong_content_of_a_detector_is_named(
+    change: Any, words: str, random_detector: RandomModel, tmp_path: Path
+) -> None:
+    path = tmp_path / "m.safetensors"
+    model_file.write(path, random_detector())
+    rewrite(path, change)
+    with pytest.raises(ModelFileError, match=words):
+        model_file.read(path)
+
+
 def test_any_safetensors_reader_sees_torchvisions_names(model: ModelFile, tmp_path: Path) -> None:
     model_file.write(tmp_path / "m.safetensors", model)
     tensors = safetensors.numpy.load_file(tmp_path / "m.safetensors")

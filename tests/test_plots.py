@@ -92,3 +92,49 @@ def test_a_contact_sheet_has_as_many_rows_as_it_needs(tiles, columns, rows):
 def test_a_contact_sheet_of_nothing_is_refused():
     with pytest.raises(UsageError, match="needs pictures"):
         plots.contact_sheet([])
+
+
+def test_boxes_are_drawn_where_they_are_and_the_rest_of_the_photo_is_left_alone() -> None:
+    photo = grey(400, 600)
+    drawn = plots.photo_with_boxes(photo, [plots.Box((100, 100, 500, 300), 3, "dog 93 %")])
+    assert drawn.shape == photo.shape
+    colour = plots.colour_of(3)
+    for y, x in ((100, 300), (299, 300), (200, 100), (200, 499)):
+        assert tuple(drawn[y, x]) == colour
+    assert (drawn[110:290, 110:490] == 128).all()
+    assert (drawn[:70] == 128).all()
+    assert not (photo != 128).any()
+
+
+@pytest.mark.parametrize("size", [(1, 700), (700, 1), (30, 40), (60, 600), (2500, 1800)])
+@pytest.mark.parametrize("place", ["whole", "corner", "dot"])
+def test_labels_are_within_the_picture_whatever_its_shape(size: tuple[int, int], place: str) -> None:
+    height, width = size
+    photo = grey(*size)
+    xyxy = {
+        "whole": (0.0, 0.0, float(width), float(height)),
+        "corner": (width - 0.5, height - 0.5, float(width), float(height)),
+        "dot": (width / 2, height / 2, width / 2 + 0.1, height / 2 + 0.1),
+    }[place]
+    text = "a label that is longer than many a photo is wide 93 %"
+    drawn = plots.photo_with_boxes(photo, [plots.Box(xyxy, 0, text), plots.Box(xyxy, 1, "99 %")])
+    for kind in (0, 1) if height > 1 else (0,):  # a line of pixels has room for one
+        assert pixels_of(drawn, plots.colour_of(kind)).sum() > 400  # its background, some 18 pixels high
+
+
+def test_the_first_boxes_label_is_never_covered() -> None:
+    photo = grey(400, 600)
+    boxes = [plots.Box((50, 50, 300, 300), kind, f"class {kind}") for kind in range(12)]
+    first = plots.photo_with_boxes(photo, boxes[:1])
+    label = pixels_of(first, plots.colour_of(0))
+    label[50:] = False  # above the box
+    assert label.sum() > 400
+    assert (plots.photo_with_boxes(photo, boxes)[label] == plots.colour_of(0)).all()
+
+
+def test_classes_have_colours_of_their_own() -> None:
+    colours = np.array([plots.colour_of(kind) for kind in range(80)], int)
+    assert len({tuple(colour) for colour in colours}) == 80
+    differences = np.abs(colours[:20, None] - colours[None, :20]).sum(axis=2) + 1000 * np.eye(20, dtype=int)
+    assert differences.min() > 80
+    assert plots.colour_of(1000) == plots.colour_of(1000)

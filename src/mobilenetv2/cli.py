@@ -65,22 +65,33 @@ def predict(
     photos: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Picture files.")],
     as_json: Json = False,
     draw: Annotated[Path | None, typer.Option(metavar="DIR", help="Write each photo with its answers here.")] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many answers.")] = 5,
+    coco: Annotated[
+        Path | None, typer.Option(metavar="JSON", help="Write a detector's boxes as COCO's list of results.")
+    ] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="A classifier's number of answers; else 5.")] = None,
     background: Annotated[bool, typer.Option("--background", help="Show the background class among them.")] = False,
+    score: Annotated[
+        float | None, typer.Option(min=0, max=1, help="A detector's least score, 0 to 1; else the model's own.")
+    ] = None,
     backend: Backend = "engine",
     threads: Threads = None,
     resize: Resize = None,
     crop: Crop = None,
 ) -> None:
     """Say what is on photos."""
+    from mobilenetv2 import files
     from mobilenetv2.predictor import load
+    from mobilenetv2.results import Detections, coco_categories, coco_image_id
     from mobilenetv2.terminal import Drawings
 
     predictor = load(model, backend=backend, threads=threads, resize=_resize(resize), crop=crop)
+    given = {"--top": top, "--background": background or None, "--score": score, "--coco": coco}
+    options = _decoding(predictor.info.task, given)
     drawings = Drawings(draw) if draw is not None else None
+    entries: list[dict[str, Any]] = []
     failed = 0
     with progress_bar("predict", "photos") as advance:
-        answers = predictor.many(photos, top=top, with_background=background, errors="yield")
+        answers = predictor.many(photos, errors="yield", **options)
         for done, (photo, answer) in enumerate(zip(photos, answers, strict=True), start=1):
             if len(photos) > 1:
                 advance(done, len(photos))
@@ -93,7 +104,12 @@ def predict(
                 continue
             if drawings is not None:
                 say(f"drawn: {drawings.write(photo, answer)}")
+            if coco is not None and isinstance(answer, Detections):
+                entries += answer.to_coco(coco_image_id(photo), coco_categories(predictor.info))
             print(_dumps(answer.to_json(file=photo)) if as_json else f"{photo}\n{answer}")
+    if coco is not None:
+        files.write_bytes(coco, _dumps(entries).encode())
+        say(f"wrote {coco}: {len(entries)} boxes")
     if failed:
         raise typer.Exit(1)
 
@@ -288,6 +304,25 @@ def _resize(text: str | None) -> int | Literal["none"] | None:
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"--resize must be a number of pixels or none, got {text!r}")
     return int(text)
+
+
+_DECODING = {
+    "classification": {"--top": "top", "--background": "with_background"},
+    "detection": {"--score": "score", "--coco": None},  # what is None is not the decoder's
+}
+
+
+def _decoding(task: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The decoder's options among those that were given. Raises `UsageError` for one of another task."""
+    options: dict[str, Any] = {}
+    for option, value in given.items():
+        if value is None:
+            continue
+        if option not in _DECODING[task]:
+            raise UsageError(f"{option} is not for {task}: this model's options are {', '.join(_DECODING[task])}")
+        if name := _DECODING[task][option]:
+            options[name] = value
+    return options
 
 
 def _one_line(info: Any) -> str:

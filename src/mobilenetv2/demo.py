@@ -16,6 +16,7 @@ from mobilenetv2.data.shapes import write_image_folder
 from mobilenetv2.errors import TrainingError
 from mobilenetv2.evaluate import Evaluation, evaluate
 from mobilenetv2.predictor import Predictor, load
+from mobilenetv2.results import Classification
 from mobilenetv2.terminal import progress_bar, say, table
 from mobilenetv2.train import TrainingRun, find, fit
 
@@ -103,7 +104,9 @@ def _write_contact_sheet(path: Path, predictor: Predictor, data: ClassificationD
     spread = np.linspace(0, len(data.samples) - 1, SHOWN).round().astype(int)
     tiles: list[plots.Tile] = []
     for sample in (data.samples[int(i)] for i in spread):
-        answer = predictor(sample.path, top=1).predictions[0]
+        found = predictor(sample.path, top=1)
+        assert isinstance(found, Classification)
+        answer = found.predictions[0]
         right = answer.index == sample.label
         lines = (f"{answer.label} {100 * answer.score:.0f} %", "" if right else f"is: {data.names[sample.label]}")
         tiles.append(plots.Tile(plots.thumbnail(image.read(sample.path)), lines, right=right))

@@ -157,6 +157,8 @@ def evaluate(
     picture of it could be read, and `Error` where the network's output is not finite.
     """
     info = predictor.info
+    if info.task != "classification":
+        raise UsageError(f"labelled pictures measure classification; this is a model for {info.task}")
     if data.names != tuple(info.label(i) for i in range(info.classes)):
         raise UsageError(
             f"the data's {len(data.names)} classes are not the model's {info.classes} in the model's order: "
@@ -173,6 +175,7 @@ def evaluate(
         if isinstance(answer, Error):
             unreadable.append((str(sample.path), str(answer)))
         else:
+            assert isinstance(answer, Classification)
             indices = [found.index for found in answer.predictions]
             top_k.add([indices], [sample.label])
             matrix.add(indices[:1], [sample.label])

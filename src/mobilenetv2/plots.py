@@ -1,4 +1,4 @@
-"""Pictures made of photos and answers: answers below a photo, contact sheets.
+"""Pictures made of photos and answers: answers below a photo, boxes on it, contact sheets.
 
 Sizes in pixels. Text is Pillow's own font, which knows Latin, Greek and Cyrillic letters; others come out as boxes
 there, while text and JSON carry them.
@@ -6,6 +6,7 @@ there, while text and JSON carry them.
 
 from __future__ import annotations
 
+import colorsys
 import functools
 import os
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ RIGHT: Colour = (64, 192, 87)
 WRONG: Colour = (250, 82, 82)
 
 PHOTO_SIDES = (480, 960)  # the longer side of a drawn photo: least and largest
+BOXES_SIDES = (480, 1600)  # the same where boxes are drawn on it, which may be small
 PANEL_WIDTH = 400  # a narrower photo is centred above a panel of this width
 TILE = 192  # side of a contact sheet's thumbnails
 
@@ -78,6 +80,60 @@ def photo_with_bars(rgb: UInt8Array, rows: Sequence[tuple[str, float, str]], *, 
         draw.text((width - pad, y), end, ink, font, anchor="rm")
         y += row_height
     return np.asarray(canvas)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A box in pixels of the photo (left, top, right, bottom), with a line of text on it; boxes of one `kind`, a number
+    from 0 up, have one colour."""
+
+    xyxy: tuple[float, float, float, float]
+    kind: int
+    text: str
+
+
+def photo_with_boxes(rgb: UInt8Array, found: Sequence[Box], *, title: str = "") -> UInt8Array:
+    """`rgb` [H, W, 3] with boxes drawn on it, the first on top; `title` is a line below.
+
+    The photo's longer side becomes 480 to 1600 pixels, its proportions stay; a photo too narrow for a label gets dark
+    space beside or below it. A label lies above its box, in it or below it, where no earlier label is, and within the
+    picture. Raises `UsageError` where `rgb` is not uint8 [H, W, 3].
+    """
+    photo = _scaled(rgb, *BOXES_SIDES)
+    size = min(max(round(max(photo.size) / 50), 13), 24)
+    font, line, pad = _font(size), round(1.4 * size), round(0.3 * size)
+    width, height = max(photo.width, 10 * size), max(photo.height, line)
+    canvas = Image.new("RGB", (width, height + (2 * line if title else 0)), PAPER)
+    canvas.paste(photo, (0, 0))
+    draw = ImageDraw.Draw(canvas)
+    across, down = photo.width / rgb.shape[1], photo.height / rgb.shape[0]
+    corners = [
+        (round(left * across), round(top * down), round(right * across) - 1, round(bottom * down) - 1)
+        for left, top, right, bottom in (box.xyxy for box in found)
+    ]
+    thick = max(2, round(max(photo.size) / 320))
+    for box, corner in reversed(list(zip(found, corners, strict=True))):
+        _outline(draw, corner, colour_of(box.kind), thick)
+    texts = [fitted(box.text, font, width - 2 * pad) for box in found]
+    places: list[tuple[int, int, int, int]] = []
+    for corner, text in zip(corners, texts, strict=True):
+        label = (round(font.getlength(text)) + 2 * pad, line)
+        places.append(_label_place(corner, label, (width, height), places))
+    for box, text, (left, top, right, bottom) in reversed(list(zip(found, texts, places, strict=True))):
+        colour = colour_of(box.kind)
+        draw.rectangle((left, top, right - 1, bottom - 1), colour)
+        draw.text((left + pad, (top + bottom) // 2), text, _readable_on(colour), font, anchor="lm")
+    if title:
+        draw.text((pad, height + line), fitted(title, font, width - 2 * pad), INK, font, anchor="lm")
+    return np.asarray(canvas)
+
+
+def colour_of(kind: int) -> Colour:
+    """A strong colour for each number from 0 up: 20 that differ well, then 20 between them, and so on."""
+    slot = 7 * kind % 20  # numbers that follow each other are far apart on the colour wheel; its neighbours alternate
+    saturation, value = ((0.85, 1.0), (0.9, 0.65))[slot % 2]
+    red, green, blue = colorsys.hsv_to_rgb(slot / 20 + kind // 20 % 4 / 80, saturation, value)
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def thumbnail(rgb: UInt8Array) -> UInt8Array:
@@ -143,6 +199,42 @@ def _scaled(rgb: UInt8Array, least: int, largest: int) -> Image.Image:
         return photo.resize((width, height), Image.Resampling.BICUBIC)
     # a box filter first halves the time for 6000 x 4000: 0.55 -> 0.28 s
     return photo.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def _outline(draw: ImageDraw.ImageDraw, corner: tuple[int, int, int, int], colour: Colour, thick: int) -> None:
+    """A box's edge, with a dark line on both sides of it, so that it shows on its own colour too."""
+    left, top, right, bottom = corner
+    right, bottom = max(left, right), max(top, bottom)
+    for inset, ink, width in ((-1, PAPER, thick + 2), (0, colour, thick)):
+        edge = (left + inset, top + inset, max(right - inset, left + inset), max(bottom - inset, top + inset))
+        draw.rectangle(edge, None, ink, width)
+
+
+def _label_place(
+    corner: tuple[int, int, int, int],
+    label: tuple[int, int],
+    canvas: tuple[int, int],
+    taken: Sequence[tuple[int, int, int, int]],
+) -> tuple[int, int, int, int]:
+    """Where a label of (width, height) goes on the canvas: the first free place, else the first that is within it."""
+    left, top, _, bottom = corner
+    x = min(max(left, 0), canvas[0] - label[0])
+    lines = [top - label[1], top, bottom + 1]
+    lines += [top + side * n * label[1] for side in (1, -1) for n in range(1, 6)]
+    places = [(x, y, x + label[0], y + label[1]) for y in lines]
+    within = [place for place in places if place[1] >= 0 and place[3] <= canvas[1]]
+    if not within:
+        y = min(max(top, 0), canvas[1] - label[1])
+        within = [(x, y, x + label[0], y + label[1])]
+    free = (p for p in within if not any(p[0] < t[2] and t[0] < p[2] and p[1] < t[3] and t[1] < p[3] for t in taken))
+    return next(free, within[0])
+
+
+def _readable_on(colour: Colour) -> Colour:
+    """Black or white, whichever stands out more (WCAG's relative luminance: equal contrast is at 0.18)."""
+    linear = [(c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4) for c in colour]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return (0, 0, 0) if luminance > 0.18 else (255, 255, 255)
 
 
 @functools.cache

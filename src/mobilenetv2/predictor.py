@@ -18,7 +18,7 @@ from mobilenetv2.errors import Error, MissingExtraError, UsageError, unknown_nam
 from mobilenetv2.image import Geometry, Source
 from mobilenetv2.importers import load_model
 from mobilenetv2.model_file import ModelFile, ModelInfo
-from mobilenetv2.results import Classification, decode_classification
+from mobilenetv2.results import Result, decode
 
 BACKENDS = ("engine", "torch", "reference")
 MOST_THREADS = 4  # of the engine where nobody says: networks of this size gain little from more
@@ -44,10 +44,14 @@ class Predictor:
     def info(self) -> ModelInfo:
         return self.backend.info
 
-    def __call__(self, photo: Source, *, top: int = 5, with_background: bool = False) -> Classification:
-        """The `top` best answers for one photo, best first. Raises `ImageError` or `FileError`."""
+    def __call__(self, photo: Source, **options: Any) -> Result:
+        """The answer for one photo: a `Classification` or `Detections`, as the model's task is.
+
+        `options` are those of `decode_classification` (`top`, `with_background`) or of `decode_detections` (`score`,
+        `iou`, `most`). Raises `ImageError` or `FileError`, and what the decoder raises.
+        """
         raw, geometry = self.raw(photo)
-        return decode_classification(raw, self.info, geometry, top=top, with_background=with_background)
+        return decode(raw, self.info, geometry, **options)
 
     def raw(self, photo: Source) -> tuple[Raw, Geometry]:
         """The network's outputs [1, ...] for one photo, undecoded."""
@@ -58,12 +62,11 @@ class Predictor:
         self,
         photos: Iterable[Source],
         *,
-        top: int = 5,
-        with_background: bool = False,
         batch: int = 1,
         errors: Literal["raise", "yield"] = "raise",
-    ) -> Iterator[Classification | Error]:
-        """One answer per photo, in order, `batch` photos at a time through the network.
+        **options: Any,
+    ) -> Iterator[Result | Error]:
+        """One answer per photo, in order, `batch` photos at a time through the network; `options` as in a call.
 
         Photos are decoded in threads while the network runs. A photo that cannot be read raises its error;
         with `errors="yield"` the error takes its answer's place and the others are still answered.
@@ -82,7 +85,7 @@ class Predictor:
                     continue
                 one = {name: values[row : row + 1] for name, values in raw.items()}
                 row += 1
-                yield decode_classification(one, self.info, found[1], top=top, with_background=with_background)
+                yield decode(one, self.info, found[1], **options)
 
 
 def load(

@@ -7,6 +7,7 @@ from typing import Any
 from mobilenetv2 import spec_fields
 from mobilenetv2.complexity import complexity
 from mobilenetv2.model_file import ModelInfo
+from mobilenetv2.spec import SSDLite, ssdlite
 
 
 def summarise(info: ModelInfo) -> dict[str, Any]:
@@ -16,10 +17,14 @@ def summarise(info: ModelInfo) -> dict[str, Any]:
     one layer at a time keeps in memory (x 4 bytes in float32).
     """
     costs = complexity(info.spec, info.preprocessing.size)
+    detector: dict[str, Any] = {}
+    if isinstance(head := info.spec.head, SSDLite):
+        detector = {"anchors": ssdlite.anchor_count(info.spec, info.preprocessing.size), "score": head.score}
     return {
         "task": info.task,
         "classes": info.classes,
         "background": info.spec.head.background,
+        **detector,
         "labels": list(info.labels),
         "label_ids": list(info.label_ids),
         "input_size": list(info.preprocessing.size),
@@ -57,6 +62,7 @@ def text(summary: dict[str, Any]) -> str:
             "network",
             f"width {summary['width_mult']:g}, {summary['padding']} padding, batch norm {summary['batch_norm']}",
         ),
+        *([("detector", f"{summary['anchors']:,} anchors, {summary['score']} scores")] if "anchors" in summary else []),
         ("parameters", f"{summary['parameters']:,}"),
         ("multiply-adds", f"{summary['multiply_adds']:,}"),
         ("activations", f"{summary['peak_activation_elements'] * 4 / 2**20:.2f} MiB in float32, one layer at a time"),

@@ -411,6 +411,18 @@ def test_starting_weights_of_another_width_are_refused(
         train(init=random_model(size=SIZE, outputs=2, width_mult=0.5))
 
 
+def test_a_detectors_backbone_starts_a_classifier_and_teaches_none(
+    train: TrainTiny, random_detector: Callable[..., ModelFile]
+) -> None:
+    detector = random_detector(size=SIZE, head={"classes": 2}, labels=("blue", "red"))
+    run = train(init=detector, recipe={"epochs": 1, "learning_rate": 1e-9})
+    tensors = tensors_of(run)
+    assert {name.split(".")[0] for name in tensors} == {"features", "classifier"}
+    assert all(np.allclose(tensors[name], detector.tensors[name]) for name in tensors if name.endswith("0.weight"))
+    with pytest.raises(UsageError, match="teacher must be a model for classification, not for detection"):
+        train("taught", teacher=detector)
+
+
 def test_folded_batch_norm_stays_folded(train: TrainTiny, random_model: Callable[..., ModelFile]) -> None:
     start = random_model(size=SIZE, outputs=2, width_mult=0.35)
     variance = np.float32(1 - start.info.spec.backbone.bn_eps)

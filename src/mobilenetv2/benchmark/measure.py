@@ -169,9 +169,11 @@ def benchmark(
 
     `threads` are, where not given, one and what `mobilenetv2.load` would take.
 
-    Raises `UsageError` for a runtime that is unknown, or named and not installed; `BenchmarkError` where the engine
-    itself does not run.
+    Raises `UsageError` for a runtime that is unknown, or named and not installed, and for a model of another task than
+    classification; `BenchmarkError` where the engine itself does not run.
     """
+    if model.info.task != "classification":
+        raise UsageError(f"bench runs models for classification; this is one for {model.info.task}")
     for name in runtimes or ():
         if name not in RUNTIMES:
             raise unknown_name("runtime", name, list(RUNTIMES))

@@ -1,4 +1,4 @@
-"""Answers as people and programs read them: text, JSON, and drawn on the photo."""
+"""What is on a photo: decoded from a classifier's logits, as text, JSON, and drawn below the photo."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mobilenetv2 import plots
-from mobilenetv2.errors import Error, UsageError
+from mobilenetv2.errors import UsageError
 from mobilenetv2.image import Geometry
 from mobilenetv2.metrics import NO_ANSWER, real_classes, top_k
 from mobilenetv2.model_file import ModelInfo
+from mobilenetv2.results.scores import not_finite, percent, softmax
 
 BACKGROUND_INDEX = -1
 BACKGROUND_LABEL = "background"
@@ -40,7 +41,7 @@ class Classification:
 
     def text(self) -> str:
         """One line per answer: the score in per cent, then the label."""
-        return "\n".join(f"{_percent(p.score):>8}  {p.label}" for p in self.predictions)
+        return "\n".join(f"{percent(p.score):>8}  {p.label}" for p in self.predictions)
 
     def to_json(self, *, file: str | os.PathLike[str] | None = None) -> dict[str, Any]:
         """Plain JSON values, `file` (where given) as it was written; scores are rounded to 6 decimals."""
@@ -55,7 +56,7 @@ class Classification:
 
         Any size is shown: the photo's longer side comes out as 480 to 960 pixels, in its own proportions.
         """
-        rows = [(p.label, p.score, _percent(p.score)) for p in self.predictions]
+        rows = [(p.label, p.score, percent(p.score)) for p in self.predictions]
         return plots.photo_with_bars(rgb, rows, title=title)
 
 
@@ -82,8 +83,8 @@ def decode_classification(
     background = info.spec.head.background
     indices = top_k(logits_BO, top, background=background)[0]
     if NO_ANSWER in indices:
-        raise Error("the network's output is not finite: its weights do not suit this backend or precision")
-    scores_BO = _softmax(logits_BO)
+        raise not_finite()
+    scores_BO = softmax(logits_BO)
     scores_L = real_classes(scores_BO, background)[0]
     found = [Prediction(int(i), info.label(int(i)), float(scores_L[i])) for i in indices]
     if with_background and background != "none":
@@ -92,12 +93,3 @@ def decode_classification(
         better = sum(real_classes(logits_BO, background)[0, p.index] > logit for p in found)
         found.insert(better, Prediction(BACKGROUND_INDEX, BACKGROUND_LABEL, float(scores_BO[0, column])))
     return Classification(tuple(found[:top]))
-
-
-def _softmax(logits_BO: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    powers_BO = np.exp(logits_BO - logits_BO.max(axis=1, keepdims=True))
-    return powers_BO / powers_BO.sum(axis=1, keepdims=True)
-
-
-def _percent(score: float) -> str:
-    return "< 0.1 %" if 0 < score < 0.0005 else f"{100 * score:.1f} %"

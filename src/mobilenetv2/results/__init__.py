@@ -1,0 +1,48 @@
+"""Answers as people and programs read them: raw outputs decoded; text, JSON, and drawn on the photo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mobilenetv2.image import Geometry
+from mobilenetv2.model_file import ModelInfo
+from mobilenetv2.results.classification import (
+    BACKGROUND_INDEX,
+    BACKGROUND_LABEL,
+    Classification,
+    Prediction,
+    decode_classification,
+)
+from mobilenetv2.results.detection import Detection, Detections, coco_categories, coco_image_id, decode_detections
+
+Result = Classification | Detections
+
+_DECODERS: Mapping[str, Callable[..., Result]] = {
+    "classification": decode_classification,
+    "detection": decode_detections,
+}
+
+
+def decode(raw: Mapping[str, npt.NDArray[np.float32]], info: ModelInfo, geometry: Geometry, **options: Any) -> Result:
+    """The answer of a model of any task; `options` are those of the task's own decoder, which also raises."""
+    return _DECODERS[info.task](raw, info, geometry, **options)
+
+
+__all__ = [
+    "BACKGROUND_INDEX",
+    "BACKGROUND_LABEL",
+    "Classification",
+    "Detection",
+    "Detections",
+    "Prediction",
+    "Result",
+    "coco_categories",
+    "coco_image_id",
+    "decode",
+    "decode_classification",
+    "decode_detections",
+]
