@@ -16,7 +16,7 @@ import safetensors
 
 from mobilenetv2 import model_file
 from mobilenetv2.errors import FileError, ModelFileError, SpecError, UsageError, WeightsError, unknown_name
-from mobilenetv2.importers import names
+from mobilenetv2.importers import detector_names, names
 from mobilenetv2.importers.torchvision_export import export_torchvision
 from mobilenetv2.model_file import ModelFile
 from mobilenetv2.spec import Background
@@ -26,9 +26,22 @@ if TYPE_CHECKING:
 
 __all__ = ["SOURCES", "export_torchvision", "import_file", "load_any", "load_model"]
 
-SOURCES = (*names.NAMINGS, "keras", "tflite", "ncnn")
+SOURCES = (*names.NAMINGS, *detector_names.SOURCES, "keras", "tflite", "ncnn")
 _REVISION = 1  # raised when the importers make something else of the same file: cached imports are then made again
-_SUFFIXES = (".safetensors", ".pth", ".pt", ".tar", ".bin", ".h5", ".hdf5", ".keras", ".tflite", ".onnx", ".param")
+_SUFFIXES = (
+    ".safetensors",
+    ".pth",
+    ".pt",
+    ".tar",
+    ".bin",
+    ".h5",
+    ".hdf5",
+    ".keras",
+    ".tflite",
+    ".onnx",
+    ".param",
+    ".npz",
+)
 
 
 def import_file(
@@ -130,7 +143,7 @@ def _is_path(name: str) -> bool:
 
 def _read(path: Path, pair: Pair | None, source: str | None, size: int | None, sha256: str) -> ModelFile:
     # imported here: each brings a library that the others do not need
-    from mobilenetv2.importers import containers, keras, ncnn, tflite, torch_family
+    from mobilenetv2.importers import containers, keras, named_detectors, ncnn, tflite, torch_family
 
     if source == "ncnn" and pair is None:
         raise WeightsError("not one of ncnn's two files: X.param and X.bin must lie beside each other")
@@ -144,4 +157,8 @@ def _read(path: Path, pair: Pair | None, source: str | None, size: int | None, s
         with contextlib.suppress(safetensors.SafetensorError), safetensors.safe_open(path, framework="numpy") as file:
             if "mobilenetv2" in (file.metadata() or {}):
                 raise UsageError(f"{path} is a model file already: it needs no import")
-    return torch_family.read(path, source=source, size=size, sha256=sha256)
+    tensors, notes = containers.read(path)
+    detector = source if source in detector_names.SOURCES else None
+    if detector or (source is None and (detector := named_detectors.recognise(tensors))):
+        return named_detectors.read(path, tensors, notes, source=detector, size=size)
+    return torch_family.read(path, tensors, notes, source=source, size=size, sha256=sha256)
