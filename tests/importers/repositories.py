@@ -188,6 +188,7 @@ class QfgaohaoSSDLite(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.base_net[:14](x)
         block = self.base_net[14].conv
+        assert isinstance(block, nn.Sequential)
         maps = [block[:3](x)]
         maps.append(self.base_net[15:](block[3:](maps[0])))
         for extra in self.extras:
@@ -205,13 +206,13 @@ class MMDetectionSSDLite(nn.Module):
         for module in self.backbone.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eps = 1e-3
-        extras: list[nn.Module] = []
+        extras = nn.ModuleList()
         for inputs, made in pairwise(channels[1:]):
             separable = nn.Sequential()
             separable.add_module("depthwise_conv", module_of(made // 2, made // 2, 3, 2, made // 2))
             separable.add_module("pointwise_conv", module_of(made // 2, made))
             extras.append(nn.Sequential(module_of(inputs, made // 2), separable))
-        self.neck = nn.ModuleDict({"extra_layers": nn.ModuleList(extras)})
+        self.neck = nn.ModuleDict({"extra_layers": extras})
         self.outputs = classes + 1
         self.bbox_head = nn.ModuleDict(
             {
@@ -225,10 +226,13 @@ class MMDetectionSSDLite(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         found = self.backbone.maps(x)
         maps = [found[5], found[8]]  # their out_indices 4 and 7 count from the first stage
-        for extra in self.neck["extra_layers"]:
+        extras, classes, boxes = self.neck["extra_layers"], self.bbox_head["cls_convs"], self.bbox_head["reg_convs"]
+        assert isinstance(extras, nn.ModuleList)
+        assert isinstance(classes, nn.ModuleList)
+        assert isinstance(boxes, nn.ModuleList)
+        for extra in extras:
             maps.append(extra(maps[-1]))
-        heads = self.bbox_head
-        return per_anchor(heads["cls_convs"], maps, self.outputs), per_anchor(heads["reg_convs"], maps, 4)
+        return per_anchor(classes, maps, self.outputs), per_anchor(boxes, maps, 4)
 
 
 def module_of(inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> ConvModule:

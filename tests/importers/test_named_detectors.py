@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,6 @@ from safetensors.numpy import save_file
 from torch import nn
 
 from mobilenetv2 import boxes, spec
-from mobilenetv2.engine.reference import ReferenceBackend
 from mobilenetv2.errors import WeightsError
 from mobilenetv2.importers import import_file
 from mobilenetv2.labels import class_names
@@ -29,7 +29,7 @@ TOLERANCE = 1e-5  # of the largest output; float32 sums of the same terms in ano
 
 @torch.inference_mode()
 def assert_same_outputs(model: ModelFile, theirs: nn.Module, size: int) -> None:
-    images = np.random.default_rng(1).normal(size=(2, size, size, 3)).astype(np.float32)
+    images = np.random.default_rng(1).normal(size=(1, size, size, 3)).astype(np.float32)
     expected = theirs(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
     found = TorchBackend(model).run(images)
     for name, values in zip(("class_logits", "box_deltas"), expected, strict=True):
@@ -163,6 +163,10 @@ def variables(model: ModelFile) -> dict[str, np.ndarray]:
     return result
 
 
+def save_npz(path: Path, arrays: Mapping[str, Any]) -> None:
+    np.savez(path, **arrays)
+
+
 @pytest.fixture(scope="module")
 def tensorflow(random_detector: RandomModel) -> tuple[ModelFile, dict[str, np.ndarray]]:
     model = random_detector(padding="same", bn_eps=1e-3, head={"classes": 90}, size=300)
@@ -174,24 +178,23 @@ def test_tensorflow_s_variables(tensorflow: tuple[ModelFile, dict[str, np.ndarra
     model, stored = tensorflow
     path = tmp_path / f"ssdlite_mobilenet_v2_coco.{kind}"
     if kind == "npz":
-        np.savez(path, **stored, global_step=np.array(400_000))
+        save_npz(path, {**stored, "global_step": np.array(400_000)})
     else:
         save_file({f"{name}:0": np.ascontiguousarray(value) for name, value in stored.items()}, path)
     found = import_file(path)
     assert found.info.provenance["source"] == "tensorflow"
     assert found.info.preprocessing.recipe == "ssd-tf"
     assert (found.info.labels, found.info.label_ids) == (class_names("coco").names, class_names("coco").ids)
-    images = np.random.default_rng(2).integers(0, 256, (1, 300, 300, 3), dtype=np.uint8)
-    expected = TorchBackend(model).run(images)
-    raw = TorchBackend(found).run(images)
-    np.testing.assert_array_equal(raw["box_deltas"], expected["box_deltas"])
+    assert boxes.anchors(found.info.spec, (300, 300)).shape == (1917, 4)
     used = [0, *map(int, class_names("coco").ids)]
-    np.testing.assert_allclose(raw["class_logits"], expected["class_logits"][..., used], atol=1e-4)
-    assert raw["class_logits"].shape == (1, 1917, 81)
+    for name, values in model.tensors.items():
+        if name.startswith("class_heads") and name.split(".")[2] == "1" and values.shape[0] % 91 == 0:
+            values = values.reshape(-1, 91, *values.shape[1:])[:, used].reshape(-1, *values.shape[1:])
+        np.testing.assert_array_equal(found.tensors[name], values, err_msg=name)
 
 
 def test_a_network_of_one_s_own_classes_keeps_all_outputs(random_detector: RandomModel, tmp_path: Path) -> None:
-    np.savez(tmp_path / "own.npz", **variables(random_detector(padding="same", bn_eps=1e-3, head={"classes": 3})))
+    save_npz(tmp_path / "own.npz", variables(random_detector(padding="same", bn_eps=1e-3, head={"classes": 3})))
     found = import_file(tmp_path / "own.npz", size=320)
     assert (found.info.classes, found.info.labels, found.info.preprocessing.size) == (3, (), (320, 320))
 
@@ -202,8 +205,8 @@ def test_averages_are_taken_before_the_last_step_s(
     _, stored = tensorflow
     name = "BoxPredictor_0/ClassPredictor/biases"
     averaged = {**stored, f"{name}/ExponentialMovingAverage": stored[name] + 1, f"{name}/RMSProp": stored[name] * 0}
-    np.savez(tmp_path / "averaged.npz", **averaged)
-    np.savez(tmp_path / "plain.npz", **stored)
+    save_npz(tmp_path / "averaged.npz", averaged)
+    save_npz(tmp_path / "plain.npz", stored)
     found, plain = import_file(tmp_path / "averaged.npz"), import_file(tmp_path / "plain.npz")
     changed = "class_heads.0.1.bias"
     np.testing.assert_allclose(found.tensors[changed], plain.tensors[changed] + 1, rtol=1e-6)
@@ -238,7 +241,7 @@ def test_a_missing_and_a_left_over_tensor_are_named(qfgaohao: tuple[nn.Module, P
 def test_a_misshapen_variable_is_named(
     tensorflow: tuple[ModelFile, dict[str, np.ndarray]], tmp_path: Path, name: str, shape: tuple[int, ...], message: str
 ) -> None:
-    np.savez(tmp_path / "bad.npz", **{**tensorflow[1], name: np.ones(shape, np.float32)})
+    save_npz(tmp_path / "bad.npz", {**tensorflow[1], name: np.ones(shape, np.float32)})
     with pytest.raises(WeightsError, match=message) as caught:
         import_file(tmp_path / "bad.npz")
     assert "\n" not in str(caught.value)
@@ -246,7 +249,7 @@ def test_a_misshapen_variable_is_named(
 
 def test_a_cut_npz_is_refused_in_one_line(tensorflow: tuple[ModelFile, dict[str, np.ndarray]], tmp_path: Path) -> None:
     path = tmp_path / "cut.npz"
-    np.savez(path, **tensorflow[1])
+    save_npz(path, tensorflow[1])
     data = bytearray(path.read_bytes())
     data[200:260] = bytes(60)
     path.write_bytes(bytes(data))
