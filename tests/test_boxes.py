@@ -98,6 +98,16 @@ def test_anchors_are_map_by_map_row_by_row_cell_by_cell(size: tuple[int, int]) -
         found[0] = 0
 
 
+def test_steps_say_where_centres_are_and_none_lies_beyond_the_edge() -> None:
+    steps = (0.07, 0.11, 0.2, 0.35, 0.5, 1.0)
+    size = (240, 300)  # the shorter side is the unit
+    found = boxes.anchors(Spec(backbone(), SSDLite(steps=steps)), size)
+    plain = boxes.anchors(Spec(backbone(), SSDLite()), size)
+    np.testing.assert_array_equal(found[:, 2:], plain[:, 2:])
+    np.testing.assert_allclose(found[3 * 4][:2] * (300, 240), (4.5 * 0.07 * 240, 0.5 * 0.07 * 240), rtol=1e-6)
+    assert found[:, :2].max() == 1
+
+
 def test_an_anchor_of_ratio_1_is_square_in_pixels_on_any_input() -> None:
     found = boxes.anchors(Spec(backbone(), SSDLite(20)), (160, 480))[0]
     assert (found[2] * 480, found[3] * 160) == (pytest.approx(16), pytest.approx(16))

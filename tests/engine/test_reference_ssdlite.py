@@ -51,6 +51,8 @@ def test_reference_and_torch_agree(
     [
         ({"separable": False}, {"padding": "same"}),
         ({"background": "none"}, {}),
+        ({"squeezes": (9, 8, 7, 6), "linear_extras": True, "pointwise_last": True, "steps": [0.2] * 6}, {}),
+        ({"linear_extras": True, "separable": False}, {}),
         ({"background": "last", "score": "softmax"}, {"activation": "relu"}),
         ({"extras": (), "anchors": [[(0.1, 0.2)], [(0.5, 0.5), (0.9, 0.1)]]}, {}),
         ({"taps": ("s8", "s32", "out"), "extras": (7, 1), "anchors": [[(0.3, 0.3)]] * 5}, {"output_stride": 16}),

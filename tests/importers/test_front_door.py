@@ -195,7 +195,7 @@ def test_importing_loads_no_torch(tmp_path: Path) -> None:
 def test_an_unknown_source_is_refused_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="did you mean 'torchvision'"):
         import_file(checkpoint(tmp_path / "w.pth"), source="torch-vision")
-    assert len(SOURCES) == 8
+    assert len(SOURCES) == 12
 
 
 @pytest.mark.parametrize("content", [b"", b"these are no weights\n", b"PK\x03\x04 cut", bytes(5000)])

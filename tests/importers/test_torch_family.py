@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from repositories import DLi14, MMPretrain, Tonylins, randomise
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -28,24 +29,6 @@ timm = pytest.importorskip("timm")
 
 # relative to the largest logit; float32 sums of the same terms in another order differ by about 1e-6
 TOLERANCE = 1e-5
-
-
-def randomise(network: nn.Module, seed: int = 0) -> nn.Module:
-    """Random weights and batch-norm statistics, so that no tensor can be swapped or left out unnoticed."""
-    generator = torch.Generator().manual_seed(seed)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            assert module.running_mean is not None
-            assert module.running_var is not None
-            nn.init.uniform_(module.weight, 0.7, 1.4, generator=generator)
-            nn.init.normal_(module.bias, 0, 0.2, generator=generator)
-            nn.init.normal_(module.running_mean, 0, 0.2, generator=generator)
-            nn.init.uniform_(module.running_var, 0.5, 2, generator=generator)
-        elif isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, generator=generator)
-            if module.bias is not None:
-                nn.init.normal_(module.bias, 0, 0.2, generator=generator)
-    return network.eval()
 
 
 def images(size: int, *, channels: int = 3) -> Tensor:
@@ -138,133 +121,7 @@ def test_hugging_face_without_its_prefix(tmp_path: Path) -> None:
     assert_same_logits(model, lambda batch: network(batch).logits)
 
 
-# -- repositories without a package: their networks, written out as their checkpoints name them
-
-
-class FlatBlock(nn.Module):
-    """d-li14's and tonylins' inverted residual: one sequence."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int, t: int) -> None:
-        super().__init__()
-        wide = inputs * t
-        expand = [nn.Conv2d(inputs, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU6()] if t > 1 else []
-        self.conv = nn.Sequential(
-            *expand,
-            nn.Conv2d(wide, wide, 3, stride, 1, groups=wide, bias=False), nn.BatchNorm2d(wide), nn.ReLU6(),
-            nn.Conv2d(wide, outputs, 1, bias=False), nn.BatchNorm2d(outputs),
-        )  # fmt: skip
-        self.adds = stride == 1 and inputs == outputs
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv(x) if self.adds else self.conv(x)
-
-
-class ConvModule(nn.Module):
-    """OpenMMLab's convolution with what follows it."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, groups: int, *, active: bool) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
-        self.bn = nn.BatchNorm2d(outputs)
-        self.active = active
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.bn(self.conv(x))
-        return nn.functional.relu6(x) if self.active else x
-
-
-class ModuleBlock(nn.Module):
-    """mmpretrain's inverted residual."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int, t: int) -> None:
-        super().__init__()
-        wide = inputs * t
-        self.conv = nn.Sequential(
-            *([ConvModule(inputs, wide, 1, 1, 1, active=True)] if t > 1 else []),
-            ConvModule(wide, wide, 3, stride, wide, active=True),
-            ConvModule(wide, outputs, 1, 1, 1, active=False),
-        )
-        self.adds = stride == 1 and inputs == outputs
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv(x) if self.adds else self.conv(x)
-
-
-STRIDES = (1, 2, 2, 2, 1, 2, 1)
-REPEATS = (1, 2, 3, 4, 3, 3, 1)
-CHANNELS: dict[str, tuple[int, tuple[int, ...], int]] = {
-    # stem, stages, last; the first three rounded as their networks do, tonylins' upwards, by hand
-    "1.0": (32, (16, 24, 32, 64, 96, 160, 320), 1280),
-    "0.5": (16, (8, 16, 16, 32, 48, 80, 160), 1280),
-    "d-li14 0.1": (4, (4, 4, 4, 8, 12, 16, 32), 1280),
-    "tonylins 0.7": (32, (16, 24, 24, 48, 72, 112, 224), 1280),
-}
-
-
-def stages(channels: str, block: type[nn.Module]) -> list[list[nn.Module]]:
-    inputs, outputs_of_stage, _ = CHANNELS[channels]
-    result: list[list[nn.Module]] = []
-    for stage, (outputs, repeats, stride) in enumerate(zip(outputs_of_stage, REPEATS, STRIDES, strict=True)):
-        result.append([])
-        for i in range(repeats):
-            result[-1].append(block(inputs, outputs, stride if i == 0 else 1, 1 if stage == 0 else 6))
-            inputs = outputs
-    return result
-
-
-def conv_bn(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
-    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU6())
-
-
-class DLi14(nn.Module):
-    def __init__(self, channels: str, classes: int) -> None:
-        super().__init__()
-        stem, widths, last = CHANNELS[channels]
-        blocks = [block for stage in stages(channels, FlatBlock) for block in stage]
-        self.features = nn.Sequential(conv_bn(3, stem, 3, 2), *blocks)
-        self.conv = conv_bn(widths[-1], last, 1, 1)
-        self.classifier = nn.Linear(last, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.conv(self.features(x)).mean((2, 3)))
-
-
-class Tonylins(nn.Module):
-    def __init__(self, channels: str, classes: int) -> None:
-        super().__init__()
-        stem, widths, last = CHANNELS[channels]
-        blocks = [block for stage in stages(channels, FlatBlock) for block in stage]
-        self.features = nn.Sequential(conv_bn(3, stem, 3, 2), *blocks, conv_bn(widths[-1], last, 1, 1))
-        self.classifier = nn.Linear(last, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.features(x).mean(3).mean(2))
-
-
-class MMBackbone(nn.Module):
-    def __init__(self, channels: str) -> None:
-        super().__init__()
-        stem, widths, last = CHANNELS[channels]
-        self.conv1 = ConvModule(3, stem, 3, 2, 1, active=True)
-        for number, stage in enumerate(stages(channels, ModuleBlock), 1):
-            self.add_module(f"layer{number}", nn.Sequential(*stage))
-        self.conv2 = ConvModule(widths[-1], last, 1, 1, 1, active=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.children():
-            x = layer(x)
-        return x.mean((2, 3))
-
-
-class MMPretrain(nn.Module):
-    def __init__(self, channels: str, classes: int) -> None:
-        super().__init__()
-        self.backbone = MMBackbone(channels)
-        self.head = nn.ModuleDict({"fc": nn.Linear(CHANNELS[channels][2], classes)})
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head["fc"](self.backbone(x))
+# -- repositories without a package
 
 
 @pytest.mark.parametrize(

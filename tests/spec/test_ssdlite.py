@@ -126,6 +126,19 @@ def test_json_gives_the_same_detector_back(
     assert head.outputs == classes + (background != "none")
 
 
+def test_a_detector_of_another_origin_says_its_own_layers_and_centres() -> None:
+    head = spec_fields.ssdlite(
+        squeezes=[256, 128, 128, 64], linear_extras=True, pointwise_last=True, steps=[0.05, 0.1, 0.2, 0.3, 0.5, 1.0]
+    )
+    network = detector(head)
+    assert spec_fields.from_json(json.loads(json.dumps(spec_fields.to_json(network)))) == network
+    found = ssdlite.layers(network)
+    assert [chain[0].out_channels for chain in found.extras] == [256, 128, 128, 64]
+    assert {chain[-1].activation for chain in found.extras} == {"linear"}
+    assert [len(chain) for chain in found.class_heads] == [len(chain) for chain in found.box_heads] == [2] * 5 + [1]
+    assert (found.class_heads[-1][0].name, found.class_heads[-1][0].kernel) == ("class_heads.5.0", 1)
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
@@ -139,6 +152,11 @@ def test_json_gives_the_same_detector_back(
         ({"coder": (10, 10, 5)}, "coder must be four numbers above 0"),
         ({"iou_threshold": 1.5}, "iou_threshold must be between 0 and 1, got 1.5"),
         ({"taps": ()}, "taps must be names"),
+        ({"squeezes": (256, 128, 128)}, "squeezes must be whole numbers from 1 up, one for each extra, got"),
+        ({"squeezes": (256, 128, 128, 0)}, "squeezes must be whole numbers"),
+        ({"steps": (0.1,) * 5}, "steps must be numbers above 0, one for each map"),
+        ({"steps": (0.1,) * 5 + (-1,)}, "steps must be numbers above 0"),
+        ({"linear_extras": 2}, "linear_extras must be True or False, got 2"),
         ({"outputs": 91}, "unknown field 'outputs' of the detector"),
     ],
 )

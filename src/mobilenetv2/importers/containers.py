@@ -1,12 +1,15 @@
-"""The named tensors of a PyTorch or safetensors file, out of whatever they are wrapped in."""
+"""The named tensors of a PyTorch, safetensors or NumPy (`.npz`) file, out of whatever they are wrapped in."""
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import safetensors
 
 from mobilenetv2 import files
@@ -20,6 +23,7 @@ _AVERAGED = ("state_dict_ema", "ema_state_dict", "model_ema")
 _KEYS = (*_AVERAGED, "state_dict", "model", "model_state_dict", "net")
 _PREFIXES = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, Lightning and others
 _IGNORED = ("num_batches_tracked", "n_averaged")  # counters of training
+MAX_NPZ_BYTES = 1_000_000_000  # unpacked: a detector has 20 MB
 _SAFETENSORS_DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
     "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
@@ -33,6 +37,8 @@ def read(path: Path) -> tuple[dict[str, StoredTensor], list[str]]:
     """
     if is_safetensors(path):
         tensors, notes = _read_safetensors(path), []
+    elif _is_npz(path):
+        tensors, notes = _read_npz(path), []
     else:
         tensors, notes = _unwrap(path, unpickle.read(path))
     tensors = _without_prefixes(tensors)
@@ -57,6 +63,33 @@ def _read_safetensors(path: Path) -> dict[str, StoredTensor]:
     except safetensors.SafetensorError as error:
         raise WeightsError(f"{path} is damaged or cut off: {error}") from None
     return tensors
+
+
+def _is_npz(path: Path) -> bool:
+    """Whether the file is a zip archive of NumPy's arrays."""
+    with files.reading(path) as file:
+        if not zipfile.is_zipfile(file):
+            return False
+        try:
+            with zipfile.ZipFile(file) as archive:
+                names = archive.namelist()
+        except zipfile.BadZipFile:
+            return False
+    return bool(names) and all(name.endswith(".npy") for name in names)
+
+
+def _read_npz(path: Path) -> dict[str, StoredTensor]:
+    with zipfile.ZipFile(path) as archive:
+        if sum(member.file_size for member in archive.infolist()) > MAX_NPZ_BYTES:
+            raise WeightsError(f"{path} holds more than {MAX_NPZ_BYTES:,} bytes of arrays")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays: dict[str, npt.NDArray[Any]] = {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise WeightsError(f"{path} is damaged or cut off: {str(error)[:120]}") from None
+    return {
+        name: StoredTensor(array.shape, array.dtype.name, lambda array=array: array) for name, array in arrays.items()
+    }
 
 
 def _stored(path: Path, name: str, entry: Mapping[str, Any]) -> StoredTensor:

@@ -31,21 +31,26 @@ class Naming:
 
 def of(source: str, net: Backbone) -> dict[str, str]:
     """Our name of every tensor -> the name in `source`'s files. `net` has the right count of blocks, any width."""
+    result: dict[str, str] = {}
+    for conv, (name, norm) in zip(spec.convolutions(net), of_convolutions(source, net), strict=True):
+        result[f"{conv.name}.weight"] = f"{name}.weight"
+        for part in spec.NORM_PARTS:
+            result[f"{conv.norm}.{part}"] = f"{norm}.{part}"
+    classifier = spec.linear(Spec(net)).name
+    for part in ("weight", "bias"):
+        result[f"{classifier}.{part}"] = f"{NAMINGS[source].classifier}.{part}"
+    return result
+
+
+def of_convolutions(source: str, net: Backbone) -> list[Pair]:
+    """What `source` calls each of `spec.convolutions(net)` and its batch norm."""
     naming = NAMINGS[source]
     all_blocks = spec.blocks(net)
     pairs = [naming.stem]
     for block, (stage, place) in zip(all_blocks, stages_of(len(all_blocks)), strict=True):
         pairs += naming.of_block(block, stage, place)
     pairs.append(naming.last(spec.last(net)))
-    result: dict[str, str] = {}
-    for conv, (name, norm) in zip(spec.convolutions(net), pairs, strict=True):
-        result[f"{conv.name}.weight"] = f"{name}.weight"
-        for part in spec.NORM_PARTS:
-            result[f"{conv.norm}.{part}"] = f"{norm}.{part}"
-    classifier = spec.linear(Spec(net)).name
-    for part in ("weight", "bias"):
-        result[f"{classifier}.{part}"] = f"{naming.classifier}.{part}"
-    return result
+    return pairs
 
 
 def recognise(names: Iterable[str]) -> str | None:

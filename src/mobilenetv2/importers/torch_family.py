@@ -15,7 +15,7 @@ import numpy.typing as npt
 from mobilenetv2 import image, spec, spec_fields
 from mobilenetv2.errors import WeightsError
 from mobilenetv2.image import Preprocessing
-from mobilenetv2.importers import containers, names
+from mobilenetv2.importers import names
 from mobilenetv2.importers.structure import DEPTHS, BlockChannels, find_backbone
 from mobilenetv2.importers.unpickle import StoredTensor
 from mobilenetv2.model_file import ModelFile, ModelInfo
@@ -46,26 +46,26 @@ CONVENTIONS: Mapping[str, Conventions] = {
 }
 
 
-def read(path: Path, *, source: str | None = None, size: int | None = None, sha256: str = "") -> ModelFile:
-    """The classifier in a `.pth`, `.pth.tar`, `.bin` or `.safetensors` file; `source` None: found out from its names.
+def read(
+    path: Path, tensors: Mapping[str, StoredTensor], notes: list[str], *, source: str | None = None,
+    size: int | None = None, sha256: str = "",
+) -> ModelFile:  # fmt: skip
+    """The classifier in the `tensors` of `path`; `source` None: found out from their names. `notes` are put into it.
 
     The network follows from the tensors' shapes; each of its tensors is there and none is left over, or
     `WeightsError` names one. The input size is `size`, else what the file's name says ("_96", "160x160"), else 224.
     """
-    tensors, notes = containers.read(path)
     tensors = {name.removeprefix("mobilenet_v2."): tensor for name, tensor in tensors.items()}  # Hugging Face's
     source = source or _source(path, tensors)
     skeleton = _skeleton(path, source, tensors)
     theirs = names.of(source, skeleton)
-    _check_names(path, source, set(theirs.values()), set(tensors))
+    check_names(path, source, set(theirs.values()), set(tensors))
     found = {ours: tensors[name] for ours, name in theirs.items()}
     network = _network(source, skeleton, found)
     for ours, shape in spec.tensors(network).items():
         tensor = found[ours]
         if tensor.shape != shape:
             raise WeightsError(f"{path}: tensor {theirs[ours]} is {list(tensor.shape)}, expected {list(shape)}")
-        if tensor.dtype not in _FLOATS:
-            raise WeightsError(f"{path}: tensor {theirs[ours]} is {tensor.dtype}, expected one of {', '.join(_FLOATS)}")
     if other := {tensor.dtype for tensor in found.values()} - {"float32"}:
         notes.append(f"{' and '.join(sorted(other))} tensors were turned into float32")
     info = ModelInfo(
@@ -73,7 +73,7 @@ def read(path: Path, *, source: str | None = None, size: int | None = None, sha2
         preprocessing=_preprocessing(path, source, network.backbone, size, sha256, notes),
         provenance={"source": source, "notes": notes},
     )
-    return ModelFile(info, {ours: _float32(tensor) for ours, tensor in found.items()})
+    return ModelFile(info, {ours: float32(path, theirs[ours], tensor) for ours, tensor in found.items()})
 
 
 def _source(path: Path, tensors: Mapping[str, StoredTensor]) -> str:
@@ -98,14 +98,14 @@ def _skeleton(path: Path, source: str, tensors: Mapping[str, StoredTensor]) -> B
     raise WeightsError(f"{path} has {count} inverted residuals under {source}'s names: known are {known}")
 
 
-def _check_names(path: Path, source: str, expected: set[str], found: set[str]) -> None:
+def check_names(path: Path, source: str, expected: set[str], found: set[str]) -> None:
     parts = [
         f"tensor {min(some)}{f' and {len(some) - 1} more' if len(some) > 1 else ''} {what}"
         for some, what in ((expected - found, "missing"), (found - expected, "left over"))
         if some
     ]
     if parts:
-        raise WeightsError(f"{path} is not a MobileNetV2 classifier of {source}: {'; '.join(parts)}")
+        raise WeightsError(f"{path} is not a MobileNetV2 of {source}: {'; '.join(parts)}")
 
 
 def _network(source: str, skeleton: Backbone, tensors: Mapping[str, StoredTensor]) -> Spec:
@@ -162,5 +162,8 @@ def _size_in_name(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _float32(tensor: StoredTensor) -> npt.NDArray[np.float32]:
+def float32(path: Path, name: str, tensor: StoredTensor) -> npt.NDArray[np.float32]:
+    """The tensor's values. Raises `WeightsError` where they are not floating-point numbers."""
+    if tensor.dtype not in _FLOATS:
+        raise WeightsError(f"{path}: tensor {name} is {tensor.dtype}, expected one of {', '.join(_FLOATS)}")
     return np.array(tensor.values(), dtype=np.float32, order="C")  # a copy: views of one storage may overlap
