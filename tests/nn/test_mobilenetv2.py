@@ -56,7 +56,8 @@ def test_the_default_network_has_314_entries() -> None:
 
 def test_the_seed_codes_calls_work_as_they_stand() -> None:
     layer = ConvBNReLU(3, 8, kernel_size=5, stride=2, groups=1)
-    assert [type(module) for module in layer] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU6]
+    assert all(map(isinstance, layer, (nn.Conv2d, nn.BatchNorm2d, nn.ReLU6)))
+    assert len(layer) == 3
     assert layer[0].padding == (2, 2)
     assert layer[0].bias is None
     block = InvertedResidual(8, 8, 1, expand_ratio=6)

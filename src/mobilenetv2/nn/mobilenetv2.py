@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mobilenetv2 import spec, spec_fields
 from mobilenetv2.errors import UsageError
 from mobilenetv2.nn.recompute import recomputing
+from mobilenetv2.nn.relu6 import ReLU6
 from mobilenetv2.spec import BlockSpec, Classifier, ConvSpec, Padding, Shortcut, Spec
 
 _make_divisible = spec.make_divisible
@@ -293,7 +294,7 @@ def _conv_norm_activation(conv: ConvSpec, norm_layer: Norm) -> list[nn.Module]:
             conv.in_channels, conv.out_channels, conv.kernel, conv.stride, (conv.kernel - 1) // 2 * conv.dilation,
             dilation=conv.dilation, groups=conv.groups, bias=conv.bias,
         )  # fmt: skip
-    activation = {"relu6": [nn.ReLU6(inplace=True)], "relu": [nn.ReLU(inplace=True)], "linear": []}[conv.activation]
+    activation = {"relu6": [ReLU6()], "relu": [nn.ReLU(inplace=True)], "linear": []}[conv.activation]
     norm = [] if conv.norm is None else [norm_layer(conv.out_channels)]
     return [convolution, *norm, *activation]
 
