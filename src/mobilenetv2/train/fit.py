@@ -20,6 +20,7 @@ from mobilenetv2.nn import MobileNetV2, load_tensors
 from mobilenetv2.train import origin, recipes, start
 from mobilenetv2.train.batches import training_batches, validation_batches
 from mobilenetv2.train.classification import Classifier
+from mobilenetv2.train.memory import keeping_memory
 from mobilenetv2.train.pictures import CACHE_BYTES, open_training_data
 from mobilenetv2.train.progress import Display
 from mobilenetv2.train.recipes import Recipe
@@ -161,7 +162,7 @@ def fit(
     if workers is not None:
         division["workers"] = workers
     stopped = False
-    with quiet_lightning(), own_random_state(recipe.seed):
+    with quiet_lightning(), own_random_state(recipe.seed), keeping_memory():
         train = training_batches(data.train, recipe, recipe.train_size or info.preprocessing.size[0], **division)
         val = validation_batches(data.val, info.preprocessing, **division)
         network = MobileNetV2.from_spec(info.spec)
