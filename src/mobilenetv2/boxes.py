@@ -63,15 +63,18 @@ def iou(a_xyxy: Array, b_xyxy: Array) -> Array:
 def anchors(network: Spec, size: tuple[int, int]) -> Float32Array:
     """The detector's anchors for an input of `size` (height, width): [A, 4] cxcywh_norm, read-only.
 
-    In the order of the raw outputs: map, row, column, anchor of the cell. Centres are at (i + 0.5) / cells.
+    In the order of the raw outputs: map, row, column, anchor of the cell. Centres are at (i + 0.5) / cells, or where
+    the head has steps of its own at (i + 0.5) steps, at most 1.
     """
     height, width = size
+    head = ssdlite.head_of(network)
     to_norm = np.array([min(size) / width, min(size) / height])
     maps: list[Array] = []
-    for (rows, columns), shapes in zip(ssdlite.grids(network, size), ssdlite.head_of(network).anchors, strict=True):
+    for k, ((rows, columns), shapes) in enumerate(zip(ssdlite.grids(network, size), head.anchors, strict=True)):
+        step = np.array([1 / columns, 1 / rows]) if head.steps is None else head.steps[k] * to_norm
         found = np.empty((rows, columns, len(shapes), 4))
-        found[..., 0] = ((np.arange(columns) + 0.5) / columns)[None, :, None]
-        found[..., 1] = ((np.arange(rows) + 0.5) / rows)[:, None, None]
+        found[..., 0] = np.minimum((np.arange(columns) + 0.5) * step[0], 1)[None, :, None]
+        found[..., 1] = np.minimum((np.arange(rows) + 0.5) * step[1], 1)[:, None, None]
         found[..., 2:] = np.array(shapes) * to_norm
         maps.append(found.reshape(-1, 4))
     result = np.concatenate(maps).astype(np.float32)

@@ -64,8 +64,8 @@ def classifier(**fields: Any) -> Classifier:
 def ssdlite(**fields: Any) -> SSDLite:
     """A checked `SSDLite` head. Raises `SpecError`."""
     _check_known("detector", SSDLite, fields)
-    for name in ("taps", "extras", "coder"):
-        if name in fields:
+    for name in ("taps", "extras", "coder", "squeezes", "steps"):
+        if name in fields and (fields[name] is not None or name not in ("squeezes", "steps")):
             fields[name] = _checked_tuple(name, fields[name])
     if "anchors" in fields:
         maps = _checked_tuple("anchors", fields["anchors"])
@@ -75,7 +75,8 @@ def ssdlite(**fields: Any) -> SSDLite:
     head = SSDLite(**fields)
     _check_choice("background", head.background, get_args(Background))
     _check_choice("score", head.score, get_args(Score) if head.background != "none" else ("sigmoid",))
-    _check_choice("separable", head.separable, (True, False))
+    for name in ("separable", "linear_extras", "pointwise_last"):
+        _check_choice(name, getattr(head, name), (True, False))
     for name in ("classes", "most_per_class", "most"):
         if not _is_count(getattr(head, name)):
             raise SpecError(f"{name} must be a whole number from 1 up, got {getattr(head, name)!r}")
@@ -93,6 +94,11 @@ def ssdlite(**fields: Any) -> SSDLite:
             f"anchors must be given for each of {len(head.taps)} taps and {len(head.extras)} extras, "
             f"got {len(head.anchors)} lists"
         )
+    squeezes, steps = head.squeezes, head.steps
+    if squeezes is not None and not (len(squeezes) == len(head.extras) and all(map(_is_count, squeezes))):
+        raise SpecError(f"squeezes must be whole numbers from 1 up, one for each extra, got {squeezes!r}")
+    if steps is not None and not (len(steps) == len(head.anchors) and all(_is_number(n) and n > 0 for n in steps)):
+        raise SpecError(f"steps must be numbers above 0, one for each map, got {steps!r}")
     for pairs in head.anchors:
         if not pairs or not all(len(pair) == 2 and all(_is_number(n) and n > 0 for n in pair) for pair in pairs):
             raise SpecError(f"anchors must be pairs (width, height) above 0, at least one a map, got {pairs!r:.80}")

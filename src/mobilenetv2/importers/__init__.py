@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import safetensors
 
@@ -20,11 +21,14 @@ from mobilenetv2.importers.torchvision_export import export_torchvision
 from mobilenetv2.model_file import ModelFile
 from mobilenetv2.spec import Background
 
+if TYPE_CHECKING:
+    from mobilenetv2.importers.ncnn import Pair
+
 __all__ = ["SOURCES", "export_torchvision", "import_file", "load_any", "load_model"]
 
-SOURCES = (*names.NAMINGS, "keras", "tflite")
+SOURCES = (*names.NAMINGS, "keras", "tflite", "ncnn")
 _REVISION = 1  # raised when the importers make something else of the same file: cached imports are then made again
-_SUFFIXES = (".safetensors", ".pth", ".pt", ".tar", ".bin", ".h5", ".hdf5", ".keras", ".tflite", ".onnx")
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".tar", ".bin", ".h5", ".hdf5", ".keras", ".tflite", ".onnx", ".param")
 
 
 def import_file(
@@ -35,17 +39,20 @@ def import_file(
     background: Background | None = None,
     size: int | None = None,
 ) -> ModelFile:
-    """A model of another library's checkpoint: `.pth`, `.bin`, `.safetensors`, `.h5`, `.keras`, `.tflite`.
+    """A model of another library's checkpoint: `.pth`, `.bin`, `.safetensors`, `.h5`, `.keras`, `.tflite`, `.param`.
 
+    Of ncnn's two files, `.param` and `.bin`, either is given and the other lies beside it under the same name.
     `source` is one of `SOURCES`; None finds it out from what is in the file. `labels` is a text file with one
-    class name per line; None means ImageNet's for 1000 classes, none otherwise. `background` None means the first
-    of 1001 outputs, else none. `size` is the input size in pixels; None means what the zoo knows of this very
-    file, else what it says itself (also in its name), else 224. What was decided, and that people should know, is
-    in `info.provenance["notes"]`, one sentence each.
+    class name per line, or a label map (`.pbtxt`, `.prototxt`); None means ImageNet's for a classifier's 1000 classes,
+    Pascal VOC's for a detector's 20, COCO's for its 80, none otherwise. `background` None means the first of a
+    classifier's 1001 outputs, else what the source has. `size` is the input size in pixels; None means what the zoo
+    knows of this very file, else what it says itself (also in its name), else what such networks were trained at. What
+    was decided, and that people should know, is in `info.provenance["notes"]`, one sentence each.
 
     Raises `UsageError` for an unknown source or labels that do not fit, `FileError` where a file cannot be read,
-    and `WeightsError` where the checkpoint is damaged, unsafe or not a MobileNetV2 classifier.
+    and `WeightsError` where the checkpoint is damaged, unsafe, or no MobileNetV2 of a task that is known here.
     """
+    from mobilenetv2.importers import ncnn
     from mobilenetv2.importers.complete import complete, file_sha256, published
 
     path = Path(path)
@@ -53,18 +60,21 @@ def import_file(
         raise unknown_name("source", source, SOURCES)
     if size is not None and size < 1:
         raise UsageError(f"size must be a number of pixels from 1 up, got {size}")
-    sha256 = file_sha256(path)
+    pair = ncnn.pair(path)
+    weights = path if pair is None else pair.bin
+    sha256 = file_sha256(weights)
     entry = published(sha256)
     if size is None and entry is not None:
         size = entry.resolution
-    if path.stat().st_size == 0:
-        raise WeightsError(f"{path} is empty")
+    if weights.stat().st_size == 0:
+        raise WeightsError(f"{weights} is empty")
     try:
-        model = _read(path, source, size, sha256)
+        model = _read(path, pair, source, size, sha256)
     except (WeightsError, SpecError) as error:
         text = str(error)
-        raise WeightsError(text if text.startswith(str(path)) else f"{path}: {text}") from None
-    return complete(model, path, labels=labels, background=background, sha256=sha256, entry=entry)
+        named = text.startswith(tuple(map(str, pair or (path,))))
+        raise WeightsError(text if named else f"{path}: {text}") from None
+    return complete(model, weights, labels=labels, background=background, sha256=sha256, entry=entry)
 
 
 def load_model(name_or_path: str | os.PathLike[str], *, progress: bool = True) -> ModelFile:
@@ -118,10 +128,14 @@ def _is_path(name: str) -> bool:
     return path.exists() and not any(name == entry.name for entry in zoo.entries())
 
 
-def _read(path: Path, source: str | None, size: int | None, sha256: str) -> ModelFile:
+def _read(path: Path, pair: Pair | None, source: str | None, size: int | None, sha256: str) -> ModelFile:
     # imported here: each brings a library that the others do not need
-    from mobilenetv2.importers import containers, keras, tflite, torch_family
+    from mobilenetv2.importers import containers, keras, ncnn, tflite, torch_family
 
+    if source == "ncnn" and pair is None:
+        raise WeightsError("not one of ncnn's two files: X.param and X.bin must lie beside each other")
+    if pair is not None and source in (None, "ncnn"):
+        return ncnn.read(pair, size=size)
     if source == "keras" or (source is None and keras.recognises(path)):
         return keras.read(path, size=size)
     if source == "tflite" or (source is None and tflite.recognises(path)):

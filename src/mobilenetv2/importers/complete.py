@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import re
 from pathlib import Path
 
 from mobilenetv2 import files, model_file, spec_fields, zoo
 from mobilenetv2.errors import ModelFileError, UsageError, WeightsError
 from mobilenetv2.labels import class_names
 from mobilenetv2.model_file import ModelFile
-from mobilenetv2.spec import Background, Classifier, Spec
+from mobilenetv2.spec import Background, Classifier, Head, Spec
 from mobilenetv2.zoo import Entry
 
+_DATA_SETS = {"classification": {1000: "imagenet"}, "detection": {20: "voc", 80: "coco"}}  # by count of classes
+_CALLED = {"imagenet": "ImageNet's", "voc": "Pascal VOC's", "coco": "COCO's"}
+_LABEL_MAP_FIELD = r"(\w+)\s*:\s*(?:[\"']([^\"']*)[\"']|(\S+))"
 _BACKGROUND_NAMES = ("background", "__background__", "???", "dummy")  # as label files of TensorFlow models write it
 
 
@@ -23,28 +27,31 @@ def complete(
 ) -> ModelFile:  # fmt: skip
     """`model`, as a reader made it from `path`, with everything that does not depend on the kind of file.
 
-    `background` None: first of 1001 outputs, else what the reader says. `labels` None: ImageNet's names for
-    1000 classes, else none. `entry` is the zoo's, where the file is a published one.
+    `background` None: first of a classifier's 1001 outputs, else what the reader says. `labels` None: the reader's, or
+    those of the data set that networks of so many classes are nearly always for, else none. `entry` is the zoo's,
+    where the file is a published one.
 
     Raises `UsageError` where labels and classes do not fit, and `WeightsError` where values are not finite.
     """
     info = model.info
     head = info.spec.head
-    assert isinstance(head, Classifier), head
-    if background is None:
-        background = "first" if head.outputs == 1001 else head.background
-    head = spec_fields.classifier(outputs=head.outputs, background=background, dropout=head.dropout)
+    if background is None and isinstance(head, Classifier) and head.outputs == 1001:
+        background = "first"
+    if background is not None:
+        head = _with_background(head, background)
     network = Spec(info.spec.backbone, head)
     notes = list(info.provenance.get("notes", ()))
-    ids: tuple[str, ...] = ()
+    names, ids = info.labels, info.label_ids
+    data_set = _DATA_SETS[head.task].get(head.classes)
     if labels is not None:
-        names = read_labels(labels, network)
-    elif head.classes == 1000:
-        names, ids = class_names("imagenet").names, class_names("imagenet").ids
+        names, ids = read_labels(labels, network), ()
+    elif names:
+        pass
+    elif data_set is not None:
+        names, ids = class_names(data_set).names, class_names(data_set).ids
         if entry is None:
-            notes.append("1000 classes: taken for ImageNet's; --labels FILE names others")
+            notes.append(f"{head.classes} classes: taken for {_CALLED[data_set]}; --labels FILE names others")
     else:
-        names = ()
         notes.append('class names unknown: shown as "class 0", "class 1", ...; --labels FILE gives them')
     known = {} if entry is None else {"published": entry.name, "url": entry.url, "licence": entry.licence}
     provenance = {**info.provenance, "file": path.name, "sha256": sha256, **known, "notes": notes}
@@ -57,20 +64,31 @@ def complete(
     return model
 
 
+def _with_background(head: Head, background: Background) -> Head:
+    """The same outputs with another one of them, or none, as the background. Raises `SpecError`."""
+    if isinstance(head, Classifier):
+        return spec_fields.classifier(outputs=head.outputs, background=background, dropout=head.dropout)
+    fields = {field.name: getattr(head, field.name) for field in dataclasses.fields(head)}
+    classes = head.outputs - (background != "none")
+    return spec_fields.ssdlite(**{**fields, "classes": classes, "background": background})
+
+
 def read_labels(path: str | os.PathLike[str], network: Spec) -> tuple[str, ...]:
-    """The names of the real classes in a text file, one per line.
+    """The names of the real classes in a text file, one per line, or in a label map (see `_label_map`).
 
     A name for the background may be among them where the network has one, or where the first line says
-    "background" or "???". Raises `FileError`, and `UsageError` for another count of lines or not UTF-8.
+    "background" or "???". Raises `FileError`, and `UsageError` for another count of names or not UTF-8.
     """
     try:
         text = files.read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not a text file in UTF-8: labels are one name per line") from None
+    head = network.head
+    if re.search(r"^\s*item\s*{", text, re.MULTILINE):
+        return _label_map(path, text, head.classes)
     names = [line.strip() for line in text.rstrip().splitlines()]
     if "" in names:
         raise UsageError(f"{path}: line {names.index('') + 1} is empty: labels are one name per line")
-    head = network.head
     if len(names) == head.classes + 1:
         if head.background == "last":
             names.pop()
@@ -79,6 +97,27 @@ def read_labels(path: str | os.PathLike[str], network: Spec) -> tuple[str, ...]:
     if len(names) != head.classes:
         raise UsageError(f"{path} has {len(names)} labels, the network has {head.classes} classes")
     return tuple(names)
+
+
+def _label_map(path: str | os.PathLike[str], text: str, classes: int) -> tuple[str, ...]:
+    """The names in a label map of Caffe's SSD or of TensorFlow: `item { name: "..." label: 1 display_name: "..." }`.
+
+    Its numbers (`label` or `id`) count from 1, 0 is the background; one that is missing is "class 11".
+    """
+    names: dict[int, str] = {}
+    for item in re.findall(r"item\s*{([^}]*)}", text):
+        fields = {
+            key: quoted or bare for key, quoted, bare in re.findall(r"(\w+)\s*:\s*(?:[\"']([^\"']*)[\"']|(\S+))", item)
+        }
+        number = fields.get("label", fields.get("id", ""))
+        name = fields.get("display_name") or fields.get("name")
+        if not number.isdecimal() or not name:
+            raise UsageError(f"{path}: an item lacks its number or its name: {' '.join(item.split())[:60]!r}")
+        names[int(number)] = name
+    names.pop(0, None)
+    if not names or max(names) > classes:
+        raise UsageError(f"{path} has labels up to number {max(names, default=0)}, the network has {classes} classes")
+    return tuple(names.get(number, f"class {number - 1}") for number in range(1, classes + 1))
 
 
 def published(sha256: str) -> Entry | None:

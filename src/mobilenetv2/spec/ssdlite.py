@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -61,6 +61,11 @@ class SSDLite:
     TensorFlow has it, an anchor of ratio 1 is square in pixels on a non-square input too. `coder` are the scales of dx,
     dy, dw, dh.
 
+    Four fields are for detectors of other origin. `squeezes`: the channels to which each extra narrows before its 3x3;
+    None is half of its own. `linear_extras`: extra maps end without activation, as bottlenecks do. `pointwise_last`:
+    the last map's heads are one 1x1 convolution. `steps`: for each map the distance of its anchors' centres in units of
+    the input's shorter side, centres beyond the input's edge lying on it; None is one cell.
+
     The rest is what decoding does where nobody says otherwise: boxes below `score_threshold` are not shown, nor those
     that overlap a better one of their class by more than `iou_threshold`, and at most `most_per_class` and `most` are.
     """
@@ -79,6 +84,10 @@ class SSDLite:
     iou_threshold: float = 0.6
     most_per_class: int = 100
     most: int = 100
+    squeezes: tuple[int, ...] | None = None
+    linear_extras: bool = False
+    pointwise_last: bool = False
+    steps: tuple[float, ...] | None = None
 
     @property
     def outputs(self) -> int:
@@ -106,11 +115,12 @@ def layers(network: Spec) -> Layers:
     channels = [found[name].channels for name in head.taps]
     extras: list[tuple[ConvSpec, ...]] = []
     for i, out_channels in enumerate(head.extras):
-        extras.append(_extra(network, f"extras.{i}", channels[-1], out_channels))
+        squeezed = max(out_channels // 2, 1) if head.squeezes is None else head.squeezes[i]
+        extras.append(_extra(network, f"extras.{i}", channels[-1], squeezed, out_channels))
         channels.append(out_channels)
     class_heads, box_heads = (
         tuple(
-            _head(network, f"{name}.{k}", c, len(anchors) * values)
+            _head(network, f"{name}.{k}", c, len(anchors) * values, last=k == len(channels) - 1)
             for k, (c, anchors) in enumerate(zip(channels, head.anchors, strict=True))
         )
         for name, values in (("class_heads", head.outputs), ("box_heads", 4))
@@ -144,19 +154,24 @@ def head_of(network: Spec) -> SSDLite:
     return network.head
 
 
-def _extra(network: Spec, name: str, in_channels: int, out_channels: int) -> tuple[ConvSpec, ...]:
-    """1x1 to half of the channels, then 3x3 of stride 2, depthwise and 1x1 where it is separable."""
-    half = max(out_channels // 2, 1)
-    squeeze = _conv(network, f"{name}.0", in_channels, half)
-    if not head_of(network).separable:
-        return squeeze, _conv(network, f"{name}.1", half, out_channels, kernel=3, stride=2)
-    depthwise = _conv(network, f"{name}.1", half, half, kernel=3, stride=2, groups=half)
-    return squeeze, depthwise, _conv(network, f"{name}.2", half, out_channels)
+def _extra(network: Spec, name: str, in_channels: int, squeezed: int, out_channels: int) -> tuple[ConvSpec, ...]:
+    """1x1 to fewer channels, then 3x3 of stride 2, depthwise and 1x1 where it is separable."""
+    head = head_of(network)
+    activation = "linear" if head.linear_extras else network.backbone.activation
+    squeeze = _conv(network, f"{name}.0", in_channels, squeezed)
+    if not head.separable:
+        widen = _conv(network, f"{name}.1", squeezed, out_channels, kernel=3, stride=2)
+        return squeeze, replace(widen, activation=activation)
+    depthwise = _conv(network, f"{name}.1", squeezed, squeezed, kernel=3, stride=2, groups=squeezed)
+    return squeeze, depthwise, replace(_conv(network, f"{name}.2", squeezed, out_channels), activation=activation)
 
 
-def _head(network: Spec, name: str, in_channels: int, out_channels: int) -> tuple[ConvSpec, ...]:
-    """A 3x3 that ends in plain numbers, depthwise and 1x1 where it is separable."""
-    if not head_of(network).separable:
+def _head(network: Spec, name: str, in_channels: int, out_channels: int, *, last: bool) -> tuple[ConvSpec, ...]:
+    """A 3x3 that ends in plain numbers, depthwise and 1x1 where it is separable; `last` is that of the last map."""
+    head = head_of(network)
+    if last and head.pointwise_last:
+        return (_predict(network, f"{name}.0", in_channels, out_channels, kernel=1),)
+    if not head.separable:
         return (_predict(network, f"{name}.0", in_channels, out_channels, kernel=3),)
     depthwise = _conv(network, f"{name}.0", in_channels, in_channels, kernel=3, groups=in_channels)
     return depthwise, _predict(network, f"{name}.1", in_channels, out_channels, kernel=1)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobilenetv2.errors import WeightsError
+from mobilenetv2.importers.parts import Block, Body, Layer
 from mobilenetv2.importers.tflite.graph import Graph, Operator, Tensor
 from mobilenetv2.spec import Activation, ConvSpec
 
@@ -32,48 +33,16 @@ _SIX = (5.95, 6.05)  # a quantised range that ends in here stands for ReLU6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Layer:
-    """A convolution, or the classifier's linear layer as a 1x1 convolution; (rows, columns) where there are pairs."""
-
-    name: str  # of its output in the file, for messages
-    depthwise: bool
-    weight: Array  # [out, in / groups, kernel rows, kernel columns]
-    bias: Array
-    stride: Pair
-    dilation: Pair
-    in_size: Pair
-    pads: tuple[Pair, Pair]  # zeros that are read before and after, along rows and along columns
-    activations: frozenset[Activation]  # what the graph does next is any of these: they give the same numbers
-    clipped_at: float  # the greatest value that its output can hold
-
-    @property
-    def outputs(self) -> int:
-        return self.weight.shape[0]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Block:
-    layers: tuple[Layer, ...]  # expansion (if any), depthwise, projection
-    shortcut: bool
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Network:
     """The parts in their order. The first convolution reads (pixel - mean) / std, with pixels 0..255."""
 
-    stem: Layer
-    blocks: tuple[Block, ...]
-    last: Layer
+    body: Body
     head: Layer
     size: Pair
     mean: tuple[float, ...]
     std: tuple[float, ...]
     storage: str  # of the weights: "uint8 per tensor", "int8 per channel", "float16", "float32"
     says_normalisation: bool  # whether the file says what mean and std are
-
-    @property
-    def backbone(self) -> tuple[Layer, ...]:
-        return (self.stem, *(layer for block in self.blocks for layer in block.layers), self.last)
 
 
 def find_network(graph: Graph, *, size: int | None = None) -> Network:
@@ -132,7 +101,7 @@ class _Walk:
         channels = stem.weight.shape[1]
         means, stds = (tuple(float(v) for v in np.broadcast_to(value, channels)) for value in (mean, std))
         storage = ", ".join(sorted(self.storages))
-        return Network(stem, tuple(blocks), first, head, size, means, stds, storage, says)
+        return Network(Body(stem, tuple(blocks), first), head, size, means, stds, storage, says)
 
     def normalisation(self) -> tuple[Array, Array, bool]:
         """Mean and std of the pixels, and whether the file says so; arithmetic before the stem is taken."""
