@@ -24,6 +24,7 @@ FLOORS: dict[str, int] = {
             "results",
             "metrics",
             "detection_metrics",
+            "detection_matching",
             "data",
             "model_file",
             "summary",
