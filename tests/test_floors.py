@@ -39,7 +39,9 @@ FLOORS: dict[str, int] = {
         1,
     ),
     **dict.fromkeys(("engine", "nn"), 2),  # the two never import each other
-    **dict.fromkeys(("predictor", "evaluate", "evaluate_detection", "detection_report", "report", "agreement", "train"), 3),
+    **dict.fromkeys(
+        ("predictor", "evaluate", "evaluate_detection", "detection_report", "report", "agreement", "train"), 3
+    ),
     **dict.fromkeys(("cli", "cli_evaluate", "cli_options", "cli_training", "terminal", "demo", "benchmark"), 4),
 }
 # Heavy libraries, and the only places that may import them (a name covers what is below it).

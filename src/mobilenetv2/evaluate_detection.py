@@ -165,8 +165,8 @@ class DetectionEvaluation:
             f"small {_percent(coco.ar_small)}   medium {_percent(coco.ar_medium)}   large {_percent(coco.ar_large)}",
             f"from a score of {self.score:g} up, suppressed at an overlap of {self.iou:g}, at most {self.most} boxes "
             f"a picture; difficult objects {'count' if self.count_difficult else 'do not count'}",
-            f"from a score of {self.sure:g} up: {became['right']:,} boxes right, {became['confused']:,} of another class, "
-            f"{became['missed']:,} missed, {became['false']:,} false",
+            f"from a score of {self.sure:g} up: {became['right']:,} boxes right, {became['confused']:,} of another "
+            f"class, {became['missed']:,} missed, {became['false']:,} false",
         ]
         if self.unreadable:
             lines.append(f"{len(self.unreadable)} pictures could not be read and are left out")
