@@ -11,7 +11,8 @@ from PIL import Image
 
 from mobilenetv2.charts_detection import detection_confusion, precision_recall
 from mobilenetv2.data.annotation import make_sample
-from mobilenetv2.detection_metrics import DetectionConfusion, VocAP, VocScores
+from mobilenetv2.detection_matching import DetectionConfusion
+from mobilenetv2.detection_metrics import VocAP, VocScores
 from mobilenetv2.errors import UsageError
 
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from mobilenetv2.data.annotation import DetectionSample, make_sample
 from mobilenetv2.data.detection import Places, open_detection
-from mobilenetv2.detection_metrics import BACKGROUND, CocoAP, DetectionConfusion, VocAP, overlaps
+from mobilenetv2.detection_matching import BACKGROUND, NONE, DetectionConfusion, match
+from mobilenetv2.detection_metrics import CocoAP, VocAP, overlaps
 from mobilenetv2.errors import UsageError
 
 Box = tuple[float, float, float, float]
@@ -285,6 +286,26 @@ def test_confusion_counts_every_true_and_every_sure_box_once(made: list[tuple[De
     assert counts[:-1].sum(axis=1).tolist() == true.tolist()
     assert counts[:, :-1].sum() == found_count
     assert counts[-1, -1] == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(made=pictures())
+def test_a_match_pairs_each_box_at_most_once_and_says_what_became_of_the_others(
+    made: list[tuple[DetectionSample, Detections]],
+) -> None:
+    for truth, found in made:
+        matches = match(truth, found, score=0.3)
+        of, n = matches.true_of, np.flatnonzero(matches.found_of != NONE)
+        assert (of[matches.found_of[n]] == n).all()
+        assert (of != NONE).sum() == len(n)
+        d = np.flatnonzero(of != NONE)
+        right = d[truth.labels[of[d]] == found.labels[d]]
+        assert np.flatnonzero(matches.right).tolist() == right.tolist()
+        assert not (matches.false & ((of != NONE) | (found.scores < 0.3))).any()
+        assert (matches.missed == (matches.found_of == NONE) & ~(truth.crowd | truth.difficult)).all()
+        if truth.crowd.any() or truth.difficult.any():
+            continue
+        assert len(n) + matches.false.sum() == (found.scores >= 0.3).sum()
 
 
 # ---- all of them

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from mobilenetv2 import cli_training, terminal
+from mobilenetv2 import cli_evaluate, cli_training, terminal
+from mobilenetv2.cli_options import Backend, Crop, Json, Model, Resize, Threads, pixels_or_none
 from mobilenetv2.errors import Error, UsageError, unknown_name
 from mobilenetv2.terminal import progress_bar, say, table
 
@@ -32,18 +33,6 @@ class Background(StrEnum):
     first = "first"
     last = "last"
     none = "none"
-
-
-Model = Annotated[str, typer.Argument(help="A model file, or a name from `mobilenetv2 models`.")]
-Dataset = cli_training.Dataset
-Json = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout, for machines.")]
-Backend = Annotated[str, typer.Option(help="What runs the network: engine (compiled), torch or reference (NumPy).")]
-Threads = Annotated[
-    int | None,
-    typer.Option(min=1, max=256, help="Threads of the engine (else all CPUs, at most 4) or torch."),
-]
-Resize = Annotated[str | None, typer.Option(help="Shortest side in pixels before the crop, or none.")]
-Crop = Annotated[int | None, typer.Option(min=1, help="The network's input: the centre square of this many pixels.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -85,7 +74,7 @@ def predict(
     from mobilenetv2.results import Detections, coco_categories, coco_image_id
     from mobilenetv2.terminal import Drawings
 
-    predictor = load(model, backend=backend, threads=threads, resize=_resize(resize), crop=crop)
+    predictor = load(model, backend=backend, threads=threads, resize=pixels_or_none(resize), crop=crop)
     given = {"--top": top, "--background": background or None, "--score": score, "--coco": coco}
     options = _decoding(predictor.info.task, given)
     drawings = Drawings(draw) if draw is not None else None
@@ -115,56 +104,7 @@ def predict(
         raise typer.Exit(1)
 
 
-@app.command()
-def evaluate(
-    model: Model,
-    dataset: Dataset,
-    as_json: Json = False,
-    beside: Annotated[
-        str | None, typer.Option(metavar="OTHER", help="Compare with this model, a file or a name, on each picture.")
-    ] = None,
-    report: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write scores, a table of the classes and charts here.")
-    ] = None,
-    save_mistakes: Annotated[Path | None, typer.Option(metavar="DIR", help="Draw wrong answers here.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time through the network.")] = 8,
-    backend: Backend = "engine",
-    threads: Threads = None,
-    resize: Resize = None,
-    crop: Crop = None,
-) -> None:
-    """Measure a model on labelled pictures."""
-    from mobilenetv2 import agreement
-    from mobilenetv2 import evaluate as evaluation
-    from mobilenetv2.data.classification import open_classification
-    from mobilenetv2.predictor import load
-
-    ways = {"backend": backend, "threads": threads, "resize": _resize(resize), "crop": crop}
-    predictor = load(model, **ways)
-    other = None if beside is None else load(beside, **ways)
-    with progress_bar("index", "shards") as indexed:
-        data = open_classification(dataset, classes=predictor.info, progress=indexed)
-    for note in data.notes:
-        say(f"note: {note}")
-    both = None
-    with progress_bar("evaluate", "pictures") as advance:
-        if other is None:
-            result = evaluation.evaluate(predictor, data, progress=advance, batch=batch)
-        else:
-            names = model, str(beside)
-            both = agreement.evaluate_both(predictor, other, data, models=names, progress=advance, batch=batch)
-            result = both.first
-    shown = both or result
-    print(_dumps(shown.to_json()) if as_json else shown.text())
-    if report is not None:
-        written = agreement.write_report(both, report) if both else evaluation.write_report(result, report)
-        say(f"report: {written}")
-    if save_mistakes is not None:
-        say(f"mistakes: {evaluation.save_mistakes(result, save_mistakes)}")
-    for name, reason in shown.unreadable:
-        say(f"error: {reason if name in reason else f'{name}: {reason}'}")
-    if shown.unreadable:
-        raise typer.Exit(1)
+app.command()(cli_evaluate.evaluate)
 
 
 @app.command("import")
@@ -314,14 +254,6 @@ def main() -> None:
     # spins 252 / 76, none 160 / 154.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     terminal.run(app)
-
-
-def _resize(text: str | None) -> int | Literal["none"] | None:
-    if text is None or text == "none":
-        return text
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"--resize must be a number of pixels or none, got {text!r}")
-    return int(text)
 
 
 _DECODING = {

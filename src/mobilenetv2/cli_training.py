@@ -9,14 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from mobilenetv2.cli_options import Dataset
 from mobilenetv2.errors import unknown_name
 from mobilenetv2.terminal import command_line, progress_bar, say, table
-
-# no Path: that would make one slash of a URL's two
-Dataset = Annotated[
-    str,
-    typer.Argument(help="A folder with a folder of pictures per class, a text file of path,label lines, or shards."),
-]
 
 
 def check(

@@ -1,4 +1,4 @@
-"""How often objects are found: COCO's average precision, VOC's, and which classes are confused.
+"""How often objects are found: COCO's average precision and VOC's.
 
 Shape letters: N true boxes and D found boxes of a picture, L classes. Boxes are x1, y1, x2, y2 in pixels.
 
@@ -23,8 +23,6 @@ from mobilenetv2.errors import UsageError
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
-
-BACKGROUND = -1  # the last row and column of a confusion matrix
 
 
 class Truth(Protocol):
@@ -90,7 +88,7 @@ class CocoAP:
     """
 
     def __init__(self, classes: int, *, count_difficult: bool = False) -> None:
-        self.classes = _at_least_one(classes)
+        self.classes = at_least_one(classes)
         self.count_difficult = count_difficult
         self.n = 0
         self._truth: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
@@ -99,7 +97,7 @@ class CocoAP:
 
     def add(self, truth: Truth, found: Found) -> None:
         """Count a picture. Raises `UsageError` where arrays do not fit together or a label is no class."""
-        _check(truth, found, self.classes)
+        check_fit(truth, found, self.classes)
         ignored_N = truth.crowd if self.count_difficult else truth.crowd | truth.difficult
         true_N4, found_D4 = _xywh(truth.boxes_xyxy), _xywh(found.boxes_xyxy)
         for i, label in enumerate(truth.labels.tolist()):
@@ -192,7 +190,7 @@ class VocAP:
     def __init__(self, classes: int, *, count_difficult: bool = False, points: Literal["area", "11"] = "area") -> None:
         if points not in ("area", "11"):
             raise UsageError(f"points must be 'area' or '11', got {points!r}")
-        self.classes = _at_least_one(classes)
+        self.classes = at_least_one(classes)
         self.count_difficult = count_difficult
         self.points = points
         self._true = np.zeros(self.classes, np.int64)
@@ -202,7 +200,7 @@ class VocAP:
 
     def add(self, truth: Truth, found: Found) -> None:
         """Count a picture. Raises `UsageError` where arrays do not fit together or a label is no class."""
-        _check(truth, found, self.classes)
+        check_fit(truth, found, self.classes)
         ignored_N = truth.crowd if self.count_difficult else truth.crowd | truth.difficult
         self._true += np.bincount(truth.labels[~ignored_N], minlength=self.classes)
         order_D = np.argsort(-found.scores.astype(np.float64), kind="stable")
@@ -249,45 +247,6 @@ class VocAP:
         return dataclasses.replace(curve, ap=ap)
 
 
-class DetectionConfusion:
-    """How many true boxes of each class were found as which one; background is the last row and column.
-
-    Boxes with a score of at least `score` count. A found and a true box are matched where they overlap by at least
-    `overlap` (intersection over union), each once: first those of the same class, then others, the largest overlap
-    first. What stays unmatched is confused with background; found boxes on difficult objects and crowds are left out.
-    """
-
-    def __init__(self, classes: int, *, overlap: float = 0.5, score: float = 0.25) -> None:
-        self.classes = _at_least_one(classes)
-        self.overlap = overlap
-        self.score = score
-        self._counts = np.zeros((classes + 1, classes + 1), np.int64)
-
-    def add(self, truth: Truth, found: Found) -> None:
-        """Count a picture. Raises `UsageError` where arrays do not fit together or a label is no class."""
-        _check(truth, found, self.classes)
-        sure_D = found.scores >= self.score
-        found_labels_D, true_labels_N = found.labels[sure_D], truth.labels
-        overlaps_DN = overlaps(found.boxes_xyxy[sure_D], truth.boxes_xyxy, truth.crowd)
-        ignored_N = truth.crowd | truth.difficult
-        same_DN = found_labels_D[:, None] == true_labels_N
-        found_as_N = np.full(len(true_labels_N), BACKGROUND)
-        free_D = np.ones(len(found_labels_D), bool)
-        for allowed_DN in (same_DN & ~ignored_N, ~same_DN & ~ignored_N):
-            pairs = np.argwhere(allowed_DN & (overlaps_DN >= self.overlap))
-            for d, n in pairs[np.argsort(-overlaps_DN[pairs[:, 0], pairs[:, 1]], kind="stable")]:
-                if free_D[d] and found_as_N[n] == BACKGROUND:
-                    free_D[d], found_as_N[n] = False, found_labels_D[d]
-        wrong_D = free_D & ~((overlaps_DN >= self.overlap) & ignored_N).any(axis=1)
-        np.add.at(self._counts, (true_labels_N[~ignored_N], found_as_N[~ignored_N]), 1)
-        np.add.at(self._counts[BACKGROUND], found_labels_D[wrong_D], 1)
-
-    def compute(self) -> IntArray:
-        """Counts [L + 1, L + 1]: row = true class, column = found class. Nothing is known of background on background:
-        it is 0."""
-        return self._counts.copy()
-
-
 def overlaps(
     found_xyxy: npt.NDArray[np.floating], true_xyxy: npt.NDArray[np.floating], crowd_N: BoolArray
 ) -> FloatArray:
@@ -305,13 +264,15 @@ def _xywh(boxes_xyxy: npt.NDArray[np.floating]) -> FloatArray:
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
 
 
-def _at_least_one(classes: int) -> int:
+def at_least_one(classes: int) -> int:
+    """`classes`. Raises `UsageError` where it is below 1."""
     if classes < 1:
         raise UsageError(f"a metric needs at least one class, got {classes}")
     return classes
 
 
-def _check(truth: Truth, found: Found, classes: int) -> None:
+def check_fit(truth: Truth, found: Found, classes: int) -> None:
+    """Raises `UsageError` where arrays do not fit together, a label is no class or a number is not finite."""
     for what, boxes_xyxy, labels, others in (
         ("true", truth.boxes_xyxy, truth.labels, (truth.difficult, truth.crowd, truth.areas)),
         ("found", found.boxes_xyxy, found.labels, (found.scores,)),

@@ -8,7 +8,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -272,7 +272,8 @@ def write_report(evaluation: Evaluation, folder: str | os.PathLike[str]) -> Path
     files.write_json(folder / "report.json", details(evaluation))
     files.write_bytes(folder / "confusion.png", charts.confusion(evaluation.confusion, evaluation.names))
     files.write_bytes(folder / "reliability.png", charts.reliability(evaluation.calibration))
-    files.write_text(folder / "classes.csv", _csv(evaluation.class_rows()))
+    rows = evaluation.class_rows()
+    files.write_text(folder / "classes.csv", csv_text(rows, rows[0]))
     return folder
 
 
@@ -291,7 +292,7 @@ def save_mistakes(evaluation: Evaluation, folder: str | os.PathLike[str], *, lim
         true, answer = evaluation.names[mistake.sample.label], mistake.answer.predictions[0]
         rgb = image.read(mistake.sample.picture)
         drawn = mistake.answer.draw(rgb, title=f"true class: {true}")
-        plots.write_png(folder / f"{rank:03d}_{_slug(true)}_as_{_slug(answer.label)}.png", drawn)
+        plots.write_png(folder / f"{rank:03d}_{slug(true)}_as_{slug(answer.label)}.png", drawn)
         lines = (f"{100 * answer.score:.0f} % {answer.label}", f"true: {true}")
         tiles.append(plots.Tile(plots.thumbnail(rgb), lines, right=False))
     if tiles:
@@ -309,15 +310,16 @@ def cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def _csv(rows: list[dict[str, Any]]) -> str:
+def csv_text(rows: Sequence[Mapping[str, Any]], columns: Collection[str]) -> str:
+    """`rows` below a line with the names of their columns; what is None is an empty cell."""
     written = io.StringIO()
-    writer = csv.DictWriter(written, rows[0], lineterminator="\n")
+    writer = csv.DictWriter(written, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return written.getvalue()
 
 
-def _slug(label: str) -> str:
+def slug(label: str) -> str:
     """`label` as part of a file's name on any system."""
     return re.sub(r"[^\w-]+", "-", label).strip("-")[:24] or "class"
 

@@ -1,0 +1,148 @@
+"""The verb `evaluate`: one for every task, by the model's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mobilenetv2.cli_options import Backend, Crop, Dataset, Json, Model, Resize, Threads, pixels_or_none
+from mobilenetv2.errors import UsageError
+from mobilenetv2.terminal import progress_bar, say
+
+if TYPE_CHECKING:
+    from mobilenetv2.data.detection import Places
+    from mobilenetv2.predictor import Predictor
+
+
+class Difficult(StrEnum):
+    IGNORE = "ignore"
+    COUNT = "count"
+
+
+def evaluate(
+    model: Model,
+    dataset: Dataset,
+    as_json: Json = False,
+    split: Annotated[
+        str | None, typer.Option(help="The part of the data that is used; else val, test or train, the first there is.")
+    ] = None,
+    beside: Annotated[
+        str | None, typer.Option(metavar="OTHER", help="Classifiers: compare with this model, a file or a name.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(metavar="DIR", help="Boxes: where the pictures are.")] = None,
+    labels: Annotated[Path | None, typer.Option(metavar="DIR", help="Boxes: where the XML or text files are.")] = None,
+    classes: Annotated[Path | None, typer.Option(metavar="FILE", help="Boxes: a class's name per line.")] = None,
+    difficult: Annotated[Difficult | None, typer.Option(help="Boxes: VOC's difficult objects; else ignore.")] = None,
+    score: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Boxes: the least score that is taken, 0 to 1; else 0.01.")
+    ] = None,
+    iou: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Boxes: the overlap that suppresses the less sure; else the model's own."),
+    ] = None,
+    most: Annotated[int | None, typer.Option(min=1, help="Boxes: of a picture at most so many; else 200.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write scores, a table of the classes and charts here.")
+    ] = None,
+    save_mistakes: Annotated[Path | None, typer.Option(metavar="DIR", help="Draw wrong answers here.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time through the network.")] = 8,
+    backend: Backend = "engine",
+    threads: Threads = None,
+    resize: Resize = None,
+    crop: Crop = None,
+) -> None:
+    """Measure a model on labelled pictures."""
+    from mobilenetv2.predictor import load
+
+    ways = {"backend": backend, "threads": threads, "resize": pixels_or_none(resize), "crop": crop}
+    predictor = load(model, **ways)
+    of_detection = {
+        "--images": images, "--labels": labels, "--classes": classes, "--difficult": difficult, "--score": score,
+        "--iou": iou, "--most": most,
+    }  # fmt: skip
+    if predictor.info.task == "detection":
+        from mobilenetv2.data.detection import Places
+
+        _refuse({"--beside": beside}, predictor.info.task)
+        places = Places(images, labels, classes)
+        chosen = {name: value for name, value in (("score", score), ("iou", iou), ("most", most)) if value is not None}
+        measured = _detector(
+            predictor, dataset, split, places, batch=batch, count_difficult=difficult is Difficult.COUNT, **chosen
+        )
+    else:
+        _refuse(of_detection, predictor.info.task)
+        other = None if beside is None else (beside, load(beside, **ways))
+        measured = _classifier((model, predictor), other, dataset, split, batch=batch)
+    shown = measured.shown
+    print(json.dumps(shown.to_json(), ensure_ascii=False) if as_json else shown.text())
+    if report is not None:
+        say(f"report: {measured.write_report(report)}")
+    if save_mistakes is not None:
+        say(f"mistakes: {measured.save_mistakes(save_mistakes)}")
+    for name, reason in shown.unreadable:
+        say(f"error: {reason if name in reason else f'{name}: {reason}'}")
+    if shown.unreadable:
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """What is shown, and how more of it is written into a folder."""
+
+    shown: Any
+    write_report: Callable[[Path], Path]
+    save_mistakes: Callable[[Path], Path]
+
+
+def _classifier(
+    one: tuple[str, Predictor], other: tuple[str, Predictor] | None, dataset: str, split: str | None, *, batch: int
+) -> _Measured:
+    """Models with their names; the second one is compared with the first."""
+    from mobilenetv2 import agreement
+    from mobilenetv2 import evaluate as evaluation
+    from mobilenetv2.data.classification import open_classification
+
+    (model, predictor) = one
+    with progress_bar("index", "shards") as indexed:
+        data = open_classification(dataset, classes=predictor.info, split=split, progress=indexed)
+    _say_notes(data.notes)
+    with progress_bar("evaluate", "pictures") as advance:
+        if other is None:
+            found = evaluation.evaluate(predictor, data, progress=advance, batch=batch)
+            write = partial(evaluation.write_report, found)
+            return _Measured(found, write, partial(evaluation.save_mistakes, found))
+        names = model, other[0]
+        both = agreement.evaluate_both(predictor, other[1], data, models=names, progress=advance, batch=batch)
+        mistakes = partial(evaluation.save_mistakes, both.first)
+        return _Measured(both, partial(agreement.write_report, both), mistakes)
+
+
+def _detector(predictor: Predictor, dataset: str, split: str | None, places: Places, **options: Any) -> _Measured:
+    from mobilenetv2 import detection_report, evaluate_detection
+    from mobilenetv2.data.detection import open_detection
+
+    data = open_detection(dataset, split=split, places=places, classes=predictor.info)
+    _say_notes(data.notes)
+    with progress_bar("evaluate", "pictures") as advance:
+        found = evaluate_detection.evaluate(predictor, data, progress=advance, **options)
+    write = partial(detection_report.write_report, found)
+    return _Measured(found, write, partial(detection_report.save_mistakes, found))
+
+
+def _say_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        say(f"note: {note}")
+
+
+def _refuse(given: Mapping[str, object], task: str) -> None:
+    """Raises `UsageError` for the first option that was given."""
+    for option, value in given.items():
+        if value is not None:
+            raise UsageError(f"{option} is not for models of {task}: leave it out")

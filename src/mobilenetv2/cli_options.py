@@ -1,0 +1,35 @@
+"""Arguments and options that several verbs share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from mobilenetv2.errors import UsageError
+
+Model = Annotated[str, typer.Argument(help="A model file, or a name from `mobilenetv2 models`.")]
+Dataset = Annotated[  # no Path: that would make one slash of a URL's two
+    str,
+    typer.Argument(
+        help="A folder with a folder of pictures per class, a text file of path,label lines, tar shards, or pictures "
+        "with boxes: COCO, Pascal VOC or YOLO."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout, for machines.")]
+Backend = Annotated[str, typer.Option(help="What runs the network: engine (compiled), torch or reference (NumPy).")]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, max=256, help="Threads of the engine (else all CPUs, at most 4) or torch."),
+]
+Resize = Annotated[str | None, typer.Option(help="Shortest side in pixels before the crop, or none.")]
+Crop = Annotated[int | None, typer.Option(min=1, help="The network's input: the centre square of this many pixels.")]
+
+
+def pixels_or_none(resize: str | None) -> int | Literal["none"] | None:
+    """What `Resize` says, for `predictor.load`. Raises `UsageError`."""
+    if resize is None or resize == "none":
+        return resize
+    if not resize.isdecimal() or int(resize) < 1:
+        raise UsageError(f"--resize must be a number of pixels or none, got {resize!r}")
+    return int(resize)
