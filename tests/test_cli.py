@@ -339,7 +339,6 @@ def test_what_a_detector_cannot_do_is_said_in_one_line(run: Run, detector: Path,
     for words, arguments in (
         ("--top is not for detection: this model's options are --score", ("predict", detector, photo, "--top", 3)),
         ("--score is not for classification", ("predict", model, photo, "--score", 0.5)),
-        ("no kernels for detection: choose backend torch or reference", ("predict", detector, photo)),
         ("bench runs models for classification", ("bench", detector)),
         ("cannot express a model for detection", ("import", detector, "--to", "torchvision", "-o", "x.pth")),
     ):
