@@ -264,6 +264,12 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others(train: Trai
     assert not np.array_equal(first["features.0.0.weight"], other["features.0.0.weight"])
 
 
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw", "rmsprop"])
+def test_gradients_are_shortened_in_mixed_precision_too(train: TrainTiny, optimiser: str) -> None:
+    run = train(recipe={"epochs": 1, "optimiser": optimiser, "clip": 5.0}, precision="bf16-mixed")
+    assert run.epochs == 1
+
+
 STEPS = 5  # of an epoch with batches of 8
 KEPT = {"keep": "last", "ema": 0.5, "batch_size": 8, "dropout": 0.2, "colour": 0.2, "mixup": 0.3}
 

@@ -133,12 +133,15 @@ class Classifier(LightningModule):
             if (members := [w for w in part.parameters() if w.requires_grad and _decays(w, recipe) == decayed])
         ]
         rate, momentum = recipe.learning_rate, recipe.momentum
-        if recipe.optimiser == "sgd":
-            return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=recipe.nesterov and momentum > 0)
         if recipe.optimiser == "rmsprop":
             return RMSprop(groups, rate, decay=recipe.rms_decay, momentum=momentum, epsilon=recipe.epsilon)
-        # fused: one pass over each tensor; the others take a tenth of a small network's step on a CPU
-        return torch.optim.AdamW(groups, lr=rate, betas=(momentum, 0.999), eps=recipe.epsilon, fused=True)
+        # One pass over each tensor: the others take up to a tenth of a small network's step on a CPU. Lightning refuses
+        # to shorten gradients for it in mixed precision.
+        fused = None if recipe.clip is not None and self.trainer.precision.endswith("mixed") else True
+        if recipe.optimiser == "sgd":
+            nesterov = recipe.nesterov and momentum > 0
+            return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=nesterov, fused=fused)
+        return torch.optim.AdamW(groups, lr=rate, betas=(momentum, 0.999), eps=recipe.epsilon, fused=fused)
 
     def on_train_start(self) -> None:
         self._began = self._epoch_began = self._clock()  # an epoch that goes on does not start
