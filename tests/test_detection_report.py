@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from known_detector import ANSWERS, HEIGHT, NAMES, TRUTHS, WIDTH, A, B, Oracle, Row, known, pictures
 from PIL import Image
 
+from known_detector import ANSWERS, HEIGHT, NAMES, TRUTHS, WIDTH, A, B, Oracle, Row, known, pictures
 from mobilenetv2 import detection_report, plots
 from mobilenetv2.data.annotation import make_sample
 from mobilenetv2.data.detection import DetectionData, Places, open_detection
