@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import tflite
+from flatbuffers import flexbuffers
 
-from mobilenetv2 import spec
+from mobilenetv2 import boxes, spec
 from mobilenetv2.model_file import ModelFile
-from mobilenetv2.spec import ConvSpec
+from mobilenetv2.spec import ConvSpec, ssdlite
 
 Array = npt.NDArray[Any]
 Storage = Literal["float32", "float16", "uint8", "int8"]
@@ -56,6 +57,7 @@ class OperatorRecord:
     inputs: list[int]
     outputs: list[int]
     options: dict[str, int]
+    custom: dict[str, float] = field(default_factory=dict[str, float])  # what a custom operator is told
 
 
 @dataclass
@@ -67,6 +69,13 @@ class Author:
     inputs: list[int] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
     known: dict[str, Array] = field(default_factory=dict)  # the real weights of the file, under our tensors' names
+    storage: Storage = "float32"  # of the weights
+    explicit_padding: bool = False  # PAD and VALID for stride 2, as Keras writes it
+
+    @property
+    def activations(self) -> Storage:
+        """How computed tensors are stored."""
+        return self.storage if self.storage in ("uint8", "int8") else "float32"
 
     def tensor(self, name: str, shape: tuple[int, ...], dtype: str = "float32", **fields: Any) -> int:
         self.tensors.append(TensorRecord(name, shape, dtype, **fields))
@@ -75,9 +84,47 @@ class Author:
     def constant(self, name: str, values: Array, **fields: Any) -> int:
         return self.tensor(name, values.shape, values.dtype.name, values=values, **fields)
 
+    def custom(self, kind: str, inputs: list[int], outputs: list[int], told: dict[str, float]) -> None:
+        """An operator that is not in the schema."""
+        self.operators.append(OperatorRecord(kind, inputs, outputs, {}, told))
+
     def operator(self, kind: str, inputs: list[int], output: int, **options: int) -> int:
         self.operators.append(OperatorRecord(kind, inputs, [output], options))
         return output
+
+    def activation(self, name: str, shape: tuple[int, ...], kind: str = "linear") -> int:
+        """A tensor that is computed."""
+        if self.activations == "float32":
+            return self.tensor(name, shape)
+        low = {"uint8": 0, "int8": -128}[self.activations]
+        scale, zero_point = (6 / 255, low) if kind == "relu6" else (0.1, low + 128)
+        scales, zero_points = np.array([scale]), np.array([zero_point])
+        return self.tensor(name, shape, self.activations, scales=scales, zero_points=zero_points)
+
+    def convolution(self, model: ModelFile, x: int, conv: ConvSpec, side: int) -> tuple[int, int]:
+        """`conv` of `model`, its batch norm folded, on a square map of `side`: the output and its side."""
+        pads = conv.pads(side)
+        explicit = conv.stride == 2 and self.explicit_padding
+        if explicit:
+            amounts = np.array([[0, 0], pads, pads, [0, 0]], np.int32)
+            amounts[1:3] = 1 if conv.padding == "symmetric" else amounts[1:3]
+            padded = self.activation(f"{conv.name}/pad", (1, side + 2, side + 2, conv.in_channels))
+            x = self.operator("PAD", [x, self.constant(f"{conv.name}/amounts", amounts)], padded)
+        depthwise = conv.groups > 1
+        weight, bias = folded(model, conv)
+        # [out, in / groups, h, w] -> [out, h, w, in], depthwise [1, h, w, out]
+        layout = (1, 2, 3, 0) if depthwise else (0, 2, 3, 1)
+        weights = _stored(self, conv.name, weight, self.storage, layout, axis=3 if depthwise else 0)
+        biases = _stored_bias(self, conv.name, bias, self.storage)
+        side = conv.out_size(side)
+        out = self.activation(conv.name, (1, side, side, conv.out_channels), conv.activation)
+        self.operator(
+            "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D", [x, weights, biases], out,
+            Padding=int(explicit), StrideH=conv.stride, StrideW=conv.stride,
+            DilationHFactor=conv.dilation, DilationWFactor=conv.dilation,
+            FusedActivationFunction=_ACTIVATIONS[conv.activation],
+        )  # fmt: skip
+        return out, side
 
     def to_bytes(self) -> bytes:
         b = flatbuffers.Builder(1 << 20)
@@ -115,13 +162,17 @@ class Author:
         )  # fmt: skip
 
     def _operator(self, b: Any, kinds: list[str], operator: OperatorRecord) -> int:
-        options, options_type = None, 0
+        options, options_type, custom = None, 0, None
+        if operator.custom:
+            told = flexbuffers.Dumps(operator.custom)
+            custom = b.CreateNumpyVector(np.frombuffer(bytes(told), np.uint8))
         if operator.kind in _OPTIONS:
             options = _table(b, _OPTIONS[operator.kind], **operator.options)
             options_type = getattr(tflite.BuiltinOptions, _OPTIONS[operator.kind])
         return _table(
             b, "Operator", OpcodeIndex=kinds.index(operator.kind), Inputs=_integers(b, operator.inputs),
             Outputs=_integers(b, operator.outputs), BuiltinOptionsType=options_type, BuiltinOptions=options,
+            CustomOptions=custom,
         )  # fmt: skip
 
 
@@ -139,57 +190,16 @@ def write_network(
 
     `pixels` is how the input is stored. `explicit_padding` writes PAD and VALID for stride 2, as Keras does.
     """
-    a = Author()
+    a = Author(storage=storage, explicit_padding=explicit_padding)
     net = model.info.spec.backbone
-    quantised = storage in ("uint8", "int8")
-    activations = storage if quantised else "float32"
-
-    def activation(name: str, shape: tuple[int, ...], kind: str = "linear") -> int:
-        if not quantised:
-            return a.tensor(name, shape)
-        low = {"uint8": 0, "int8": -128}[storage]
-        scale, zero_point = (6 / 255, low) if kind == "relu6" else (0.1, low + 128)
-        return a.tensor(name, shape, storage, scales=np.array([scale]), zero_points=np.array([zero_point]))
-
-    def add_conv(x: int, conv: ConvSpec, side: int, weight: Array, bias: Array) -> tuple[int, int]:
-        pads = conv.pads(side)
-        if conv.stride == 2 and explicit_padding:
-            amounts = np.array([[0, 0], pads, pads, [0, 0]], np.int32)
-            amounts[1:3] = 1 if conv.padding == "symmetric" else amounts[1:3]
-            padded = activation(f"{conv.name}/pad", (1, side + 2, side + 2, conv.in_channels))
-            x = a.operator("PAD", [x, a.constant(f"{conv.name}/amounts", amounts)], padded)
-        depthwise = conv.groups > 1
-        # [out, in / groups, h, w] -> [out, h, w, in], depthwise [1, h, w, out]
-        layout = (1, 2, 3, 0) if depthwise else (0, 2, 3, 1)
-        weights = _stored(a, conv.name, weight, storage, layout, axis=3 if depthwise else 0)
-        biases = _stored_bias(a, conv.name, bias, storage)
-        side = conv.out_size(side)
-        out = activation(conv.name, (1, side, side, conv.out_channels), conv.activation)
-        a.operator(
-            "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D", [x, weights, biases], out,
-            Padding=int(conv.stride == 2 and explicit_padding), StrideH=conv.stride, StrideW=conv.stride,
-            DilationHFactor=conv.dilation, DilationWFactor=conv.dilation,
-            FusedActivationFunction=_ACTIVATIONS[conv.activation],
-        )  # fmt: skip
-        return out, side
-
     x = _input(a, pixels, (1, size, size, net.in_channels))
     a.inputs = [x]
-    if pixels != activations:
-        other = activation("input/stored", a.tensors[x].shape)
-        x = a.operator("QUANTIZE" if quantised else "DEQUANTIZE", [x], other)
-    side = size
-    x, side = add_conv(x, spec.stem(net), side, *folded(model, spec.stem(net)))
-    for block in spec.blocks(net):
-        before = x
-        for conv in block.convolutions:
-            x, side = add_conv(x, conv, side, *folded(model, conv))
-        if block.shortcut == "bottleneck":
-            added = activation(f"{block.name}add", (1, side, side, block.out_channels))
-            x = a.operator("ADD", [before, x], added, FusedActivationFunction=0)
-    x, side = add_conv(x, spec.last(net), side, *folded(model, spec.last(net)))
+    if pixels != a.activations:
+        other = a.activation("input/stored", a.tensors[x].shape)
+        x = a.operator("DEQUANTIZE" if a.activations == "float32" else "QUANTIZE", [x], other)
+    x, side = add_backbone(a, model, x, size, {})
     linear = spec.linear(model.info.spec)
-    features = activation("features", (1, 1, 1, linear.in_features))
+    features = a.activation("features", (1, 1, 1, linear.in_features))
     if pool == "MEAN":
         a.operator("MEAN", [x, a.constant("axes", np.array([1, 2], np.int32))], features)
     else:
@@ -200,26 +210,124 @@ def write_network(
     layout = (0, 1) if fully_connected else (0, 2, 3, 1)
     weights = _stored(a, linear.name, weight[:, :, 0, 0] if fully_connected else weight, storage, layout, axis=0)
     biases = _stored_bias(a, linear.name, model.tensors[f"{linear.name}.bias"], storage)
-    logits = activation("logits", (1, linear.out_features))
+    logits = a.activation("logits", (1, linear.out_features))
     if fully_connected:
         a.operator("FULLY_CONNECTED", [features, weights, biases], logits, FusedActivationFunction=0)
     else:
         a.operator("CONV_2D", [features, weights, biases], logits, Padding=1, StrideH=1, StrideW=1)
         shape = a.constant("shape", np.array([1, linear.out_features], np.int32))
-        logits = a.operator("RESHAPE", [logits, shape], activation("squeezed", (1, linear.out_features)))
-    scores = activation("scores", (1, linear.out_features))
+        logits = a.operator("RESHAPE", [logits, shape], a.activation("squeezed", (1, linear.out_features)))
+    scores = a.activation("scores", (1, linear.out_features))
     a.outputs = [a.operator("SOFTMAX", [logits], scores)]
     return a
 
 
+@pytest.fixture(scope="session")
+def author_of_detectors() -> Callable[..., Author]:
+    """`author_of_detectors(model, ...)`: the detector as TensorFlow's exporter would write it to a TFLite file."""
+    return write_detector
+
+
+def write_detector(
+    model: ModelFile,
+    *,
+    storage: Storage = "float32",
+    pixels: Storage = "float32",
+    explicit_padding: bool = False,
+    postprocess: bool = True,
+) -> Author:
+    """The detector `model` as TensorFlow's `export_tflite_ssd_graph` writes it, boxes as dy, dx, dh, dw.
+
+    Without `postprocess` it ends in boxes and scores' logits.
+    """
+    model = ModelFile(model.info, {**model.tensors, **_yx_first(model)})
+    network, size = model.info.spec, model.info.preprocessing.size[0]
+    head, layers = ssdlite.head_of(network), ssdlite.layers(network)
+    a = Author(storage=storage, explicit_padding=explicit_padding)
+    x = _input(a, pixels, (1, size, size, 3))
+    a.inputs = [x]
+    if pixels != a.activations:
+        other = a.activation("input/stored", a.tensors[x].shape)
+        x = a.operator("DEQUANTIZE" if a.activations == "float32" else "QUANTIZE", [x], other)
+    found: dict[tuple[int | None, bool], tuple[int, int]] = {}
+    add_backbone(a, model, x, size, found)
+    taps = spec.taps(network.backbone)
+    maps = [found[taps[name].block, taps[name].expanded] for name in head.taps]
+    for chain in layers.extras:
+        at = maps[-1]
+        for conv in chain:
+            at = a.convolution(model, at[0], conv, at[1])
+        maps.append(at)
+    ends: list[int] = []
+    count = ssdlite.anchor_count(network, (size, size))
+    for name, chains, values in (("boxes", layers.box_heads, 4), ("scores", layers.class_heads, head.outputs)):
+        rows: list[int] = []
+        middle = (1,) if name == "boxes" else ()
+        for (x, side), chain, anchors in zip(maps, chains, head.anchors, strict=True):
+            for conv in chain:
+                x, side = a.convolution(model, x, conv, side)
+            shape = (1, side * side * len(anchors), *middle, values)
+            constant = a.constant(f"{name}/{len(rows)}/shape", np.array(shape, np.int32))
+            rows.append(a.operator("RESHAPE", [x, constant], a.activation(f"{name}/{len(rows)}", shape)))
+        ends.append(a.operator("CONCATENATION", rows, a.activation(name, (1, count, *middle, values)), Axis=1))
+    ends[0] = a.operator("SQUEEZE", [ends[0]], a.activation("boxes/squeezed", (1, count, 4)))
+    if not postprocess:
+        a.outputs = ends
+        return a
+    kind = {"sigmoid": "LOGISTIC", "softmax": "SOFTMAX"}[head.score]
+    ends[1] = a.operator(kind, [ends[1]], a.activation("probabilities", (1, count, head.outputs)))
+    anchors_yxhw = boxes.anchors(network, (size, size))[:, [1, 0, 3, 2]]
+    ends.append(a.constant("anchors", np.ascontiguousarray(anchors_yxhw)))
+    a.outputs = [a.tensor(f"TFLite_Detection_PostProcess:{i}", (1, 10)) for i in range(4)]
+    scales = dict(zip(("x_scale", "y_scale", "w_scale", "h_scale"), head.coder, strict=True))
+    told = {**scales, "num_classes": head.classes, "max_detections": 10, "nms_iou_threshold": 0.6}
+    a.custom("TFLite_Detection_PostProcess", ends, list(a.outputs), {**told, "nms_score_threshold": 1e-8})
+    return a
+
+
+def add_backbone(
+    a: Author, model: ModelFile, x: int, side: int, maps: dict[tuple[int | None, bool], tuple[int, int]]
+) -> tuple[int, int]:
+    """The backbone of `model` on `x`: the last map and its side; `maps` gets the others, by block and expansion."""
+    net = model.info.spec.backbone
+    x, side = a.convolution(model, x, spec.stem(net), side)
+    for block in spec.blocks(net):
+        before = x
+        for conv in block.convolutions:
+            x, side = a.convolution(model, x, conv, side)
+            if conv is block.expand:
+                maps[block.index, True] = x, side
+        if block.shortcut == "bottleneck":
+            added = a.activation(f"{block.name}add", (1, side, side, block.out_channels))
+            x = a.operator("ADD", [before, x], added, FusedActivationFunction=0)
+        maps[block.index, False] = x, side
+    maps[None, False] = a.convolution(model, x, spec.last(net), side)
+    return maps[None, False]
+
+
 def folded(model: ModelFile, conv: ConvSpec) -> tuple[Array, Array]:
-    """Weight and bias of `conv` with its batch norm folded, in float64."""
+    """Weight and bias of `conv` with its batch norm folded, in float64; as they are where it has none."""
+    if conv.norm is None:
+        return model.tensors[f"{conv.name}.weight"], model.tensors[f"{conv.name}.bias"].astype(np.float64)
     gamma, beta, mean, variance = (
         model.tensors[f"{conv.norm}.{part}"].astype(np.float64)
         for part in ("weight", "bias", "running_mean", "running_var")
     )
     scale = gamma / np.sqrt(variance + model.info.spec.backbone.bn_eps)
     return model.tensors[f"{conv.name}.weight"] * scale[:, None, None, None], beta - mean * scale
+
+
+def _yx_first(model: ModelFile) -> dict[str, Array]:
+    """The tensors that give boxes, with their outputs as dy, dx, dh, dw for each anchor."""
+    result: dict[str, Array] = {}
+    for chain in ssdlite.layers(model.info.spec).box_heads:
+        for part in ("weight", "bias"):
+            values = model.tensors[f"{chain[-1].name}.{part}"]
+            swapped = np.empty_like(values)
+            for ours, theirs in enumerate((1, 0, 3, 2)):
+                swapped[theirs::4] = values[ours::4]
+            result[f"{chain[-1].name}.{part}"] = swapped
+    return result
 
 
 def _input(a: Author, pixels: Storage, shape: tuple[int, ...]) -> int:
@@ -274,7 +382,9 @@ def _table(b: Any, table: str, **fields: Any) -> int:
 
 
 def _code(b: Any, kind: str) -> int:
-    number = getattr(tflite.BuiltinOperator, kind)
+    number = getattr(tflite.BuiltinOperator, kind, None)
+    if number is None:
+        return _table(b, "OperatorCode", DeprecatedBuiltinCode=32, BuiltinCode=32, CustomCode=b.CreateString(kind))
     return _table(b, "OperatorCode", DeprecatedBuiltinCode=min(number, 127), BuiltinCode=number)
 
 

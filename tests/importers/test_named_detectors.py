@@ -38,11 +38,6 @@ def assert_same_outputs(model: ModelFile, theirs: nn.Module, size: int) -> None:
         difference = np.abs(found[name] - values.numpy()).max() / values.abs().max().item()
         print(f"{name}: max difference {difference:.1e}")
         assert difference <= TOLERANCE
-    reference = ReferenceBackend(model).run(images[:1])
-    assert (
-        np.abs(reference["class_logits"] - found["class_logits"][:1]).max()
-        <= 1e-4 * np.abs(reference["class_logits"]).max()
-    )
 
 
 def head_of(model: ModelFile) -> SSDLite:

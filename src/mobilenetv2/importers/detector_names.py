@@ -17,6 +17,7 @@ import numpy.typing as npt
 from mobilenetv2 import spec
 from mobilenetv2.importers import names
 from mobilenetv2.importers.names import Pair
+from mobilenetv2.importers.parts import boxes_xy_first
 from mobilenetv2.preprocessing import Preprocessing, recipe
 from mobilenetv2.spec import ConvSpec, Padding, Spec, ssdlite, ssdlite_anchors
 from mobilenetv2.spec.ssdlite import Anchors
@@ -123,24 +124,17 @@ def _tensorflow(network: Spec) -> Iterator[tuple[str, Origin]]:
 
 def _variables(conv: ConvSpec, name: str, *, boxes: bool = False) -> Iterator[tuple[str, Origin]]:
     layout = (2, 3, 0, 1) if conv.groups > 1 else (3, 2, 0, 1)
-    order = (1, 0, 3, 2) if boxes else None
+    xy_first = boxes_xy_first if boxes else lambda values: values
 
     def weight(stored: Array) -> Array:
-        return _reordered(stored.transpose(layout), order)
+        return xy_first(stored.transpose(layout))
 
     yield f"{conv.name}.weight", Origin((f"{name}/{'depthwise_' if conv.groups > 1 else ''}weights",), weight)
     if conv.norm is None:
-        yield f"{conv.name}.bias", Origin((f"{name}/biases",), lambda bias: _reordered(bias, order))
+        yield f"{conv.name}.bias", Origin((f"{name}/biases",), xy_first)
         return
     for part, theirs in zip(spec.NORM_PARTS, ("gamma", "beta", "moving_mean", "moving_variance"), strict=True):
         yield f"{conv.norm}.{part}", Origin((f"{name}/BatchNorm/{theirs}",))
-
-
-def _reordered(values: Array, order: tuple[int, ...] | None) -> Array:
-    """With every `len(order)` outputs put into another order."""
-    if order is None:
-        return values
-    return values.reshape(-1, len(order), *values.shape[1:])[:, list(order)].reshape(values.shape)
 
 
 # -- what they share

@@ -12,17 +12,16 @@ import numpy.typing as npt
 from mobilenetv2 import spec, spec_fields
 from mobilenetv2.errors import WeightsError
 from mobilenetv2.importers import detector_names
+from mobilenetv2.importers.coco import without_unused_ids
 from mobilenetv2.importers.detector_names import SOURCES, DetectorSource, Origin
 from mobilenetv2.importers.structure import BlockChannels, find_backbone
 from mobilenetv2.importers.torch_family import check_names, float32
 from mobilenetv2.importers.unpickle import StoredTensor
-from mobilenetv2.labels import class_names
 from mobilenetv2.model_file import ModelFile, ModelInfo
 from mobilenetv2.spec import Backbone, ConvSpec, Spec, ssdlite
 
 _AVERAGED = "/ExponentialMovingAverage"
 _OPTIMISERS = ("/RMSProp", "/RMSProp_1", "/Momentum", "/Adam", "/Adam_1")
-_COCO_SLOTS = 91  # TensorFlow's outputs for COCO: background, then one for each id 1..90, of which 80 are used
 
 Array = npt.NDArray[np.float32]
 
@@ -53,10 +52,9 @@ def read(
                 f"{path}: tensor {origins[ours].names[0]} stands for {list(found[ours].shape)}, expected {list(shape)}"
             )
     labels, ids = (), ()
-    if source == "tensorflow" and ssdlite.head_of(network).outputs == _COCO_SLOTS:
-        network, found = _used_slots(network, found)
-        labels, ids = class_names("coco").names, class_names("coco").ids
-        notes.append(f"{_COCO_SLOTS} outputs: taken for COCO's, of which those of its ten unused ids were left out")
+    if used := without_unused_ids(network, found):
+        network, found, labels, ids = used.network, used.tensors, used.labels, used.label_ids
+        notes.append(used.note)
     preprocessing = rules.preprocessing
     if size is not None:
         preprocessing = dataclasses.replace(preprocessing, size=(size, size))
@@ -119,16 +117,3 @@ def _network(path: Path, rules: DetectorSource, found: Mapping[str, Array]) -> S
 def _skeleton(rules: DetectorSource) -> Spec:
     """A network with the source's names: they depend neither on channels nor on classes."""
     return spec_fields.network(Backbone(), spec_fields.ssdlite(**rules.head))
-
-
-def _used_slots(network: Spec, found: Mapping[str, Array]) -> tuple[Spec, dict[str, Array]]:
-    """The same without the outputs of the ids that COCO does not use; as each is a score by itself, nothing changes."""
-    head = ssdlite.head_of(network)
-    kept = [0, *map(int, class_names("coco").ids)]
-    result = dict(found)
-    for chain in ssdlite.layers(network).class_heads:
-        for name in spec.conv_tensors(chain[-1]):
-            values = result[name]
-            per_anchor = values.reshape(-1, head.outputs, *values.shape[1:])[:, kept]
-            result[name] = np.ascontiguousarray(per_anchor.reshape(-1, *values.shape[1:]))
-    return Spec(network.backbone, dataclasses.replace(head, classes=len(kept) - 1)), result

@@ -146,6 +146,11 @@ def convolutions(network: Spec) -> tuple[ConvSpec, ...]:
     return (*spec.convolutions(network.backbone), *head)
 
 
+def boxes_xy_first(values: Array) -> Array:
+    """TensorFlow's box heads give dy, dx, dh, dw for each anchor: their outputs (along axis 0) as dx, dy, dw, dh."""
+    return values.reshape(-1, 4, *values.shape[1:])[:, [1, 0, 3, 2]].reshape(values.shape)
+
+
 def as_float32(values: Array, name: str) -> Float32Array:
     """`values` as float32, C-contiguous. Raises `WeightsError` where one is not finite."""
     result = np.ascontiguousarray(values, np.float32)

@@ -7,6 +7,7 @@ Lite (tensorflow/lite/schema/schema.fbs), file identifier "TFL3".
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,7 @@ class Operator:
     stride: tuple[int, int] = (1, 1)  # rows, columns
     dilation: tuple[int, int] = (1, 1)
     window: tuple[int, int] = (1, 1)
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])  # of a custom operator
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +214,7 @@ def _operator(operator: Any, kinds: list[str]) -> Operator:
         "DIV": tflite.DivOptions,
     }
     if kind not in has_options or table is None:
-        return Operator(kind, inputs, outputs)
+        return Operator(kind, inputs, outputs, options=_custom_options(kind, operator))
     options = has_options[kind]()
     options.Init(table.Bytes, table.Pos)
     activation = options.FusedActivationFunction()
@@ -225,6 +227,19 @@ def _operator(operator: Any, kinds: list[str]) -> Operator:
     if kind == "AVERAGE_POOL_2D":
         fields["window"] = (options.FilterHeight(), options.FilterWidth())
     return Operator(kind, inputs, outputs, **fields)
+
+
+def _custom_options(kind: str, operator: Any) -> dict[str, Any]:
+    """What a custom operator is told, by name: a FlexBuffer's map."""
+    from flatbuffers import flexbuffers
+
+    if not operator.CustomOptionsLength():
+        return {}
+    try:
+        found = flexbuffers.Loads(operator.CustomOptionsAsNumpy().tobytes())
+    except (*_DAMAGE, KeyError, NotImplementedError, RecursionError) as error:
+        raise WeightsError(f"the options of {kind} cannot be read ({type(error).__name__})") from None
+    return found if isinstance(found, dict) else {}
 
 
 def _indices(values: Any) -> tuple[int, ...]:

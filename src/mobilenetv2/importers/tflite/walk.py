@@ -21,28 +21,35 @@ Array = npt.NDArray[np.float64]
 Pair = tuple[int, int]
 
 DEFAULT_SIZE = 224  # where the graph leaves its input's size open
-_SAME_NUMBERS = ("QUANTIZE", "DEQUANTIZE")  # another storage of the same real numbers
-_SAME_ORDER = ("RESHAPE", "SQUEEZE")
-_ARITHMETIC = ("MUL", "DIV", "ADD", "SUB")
-_CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
+SAME_NUMBERS = ("QUANTIZE", "DEQUANTIZE")  # another storage of the same real numbers
+SAME_ORDER = ("RESHAPE", "SQUEEZE")
+ARITHMETIC = ("MUL", "DIV", "ADD", "SUB")
+CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 _POOLS = ("MEAN", "AVERAGE_POOL_2D")
-_RELUS: dict[str, Activation] = {"NONE": "linear", "RELU": "relu", "RELU6": "relu6"}
-_KNOWN = {*_SAME_NUMBERS, *_SAME_ORDER, *_ARITHMETIC, *_CONVOLUTIONS, *_POOLS, *_RELUS}
+RELUS: dict[str, Activation] = {"NONE": "linear", "RELU": "relu", "RELU6": "relu6"}
+_KNOWN = {*SAME_NUMBERS, *SAME_ORDER, *ARITHMETIC, *CONVOLUTIONS, *_POOLS, *RELUS}
 _KNOWN |= {"PAD", "FULLY_CONNECTED", "SOFTMAX"}
 _SIX = (5.95, 6.05)  # a quantised range that ends in here stands for ReLU6
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Network:
-    """The parts in their order. The first convolution reads (pixel - mean) / std, with pixels 0..255."""
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """What the first convolution reads: (pixel - mean) / std, with pixels 0..255, of a picture of `size`."""
 
-    body: Body
-    head: Layer
     size: Pair
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    said: bool  # whether the file says what mean and std are
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """The parts in their order."""
+
+    body: Body
+    head: Layer
+    pixels: Pixels
     storage: str  # of the weights: "uint8 per tensor", "int8 per channel", "float16", "float32"
-    says_normalisation: bool  # whether the file says what mean and std are
 
 
 def find_network(graph: Graph, *, size: int | None = None) -> Network:
@@ -55,13 +62,15 @@ def find_network(graph: Graph, *, size: int | None = None) -> Network:
         counts = f"{len(graph.inputs)} inputs and {len(graph.outputs)} outputs"
         what = f"operators {', '.join(unknown)}" if unknown else counts
         raise WeightsError(
-            f"the graph has {what}: of TFLite files only MobileNetV2 classifiers can be imported, "
-            "no segmentation, detection or other networks"
+            f"the graph has {what}: of TFLite files MobileNetV2 classifiers and SSDLite detectors can be imported, "
+            "no segmentation or other networks"
         )
-    return _Walk(graph, size).network()
+    return Walk(graph, size).network()
 
 
-class _Walk:
+class Walk:
+    """Where a walk along the graph is, and which operators it has taken."""
+
     def __init__(self, graph: Graph, size: int | None) -> None:
         self.graph = graph
         self.makers = {index: operator for operator in graph.operators for index in operator.outputs}
@@ -79,9 +88,7 @@ class _Walk:
         self.size: Pair = (rows, columns)  # of the map that has been reached
 
     def network(self) -> Network:
-        size = self.size
-        mean, std, says = self.normalisation()
-        stem = self.convolution()
+        stem, pixels = self.stem()
         blocks: list[Block] = []
         while True:
             block_input = self.here
@@ -98,10 +105,15 @@ class _Walk:
         self.finish()
         if head.weight.shape[1] != first.outputs:
             raise WeightsError(f"{head.name!r} reads {head.weight.shape[1]} features, but there are {first.outputs}")
-        channels = stem.weight.shape[1]
-        means, stds = (tuple(float(v) for v in np.broadcast_to(value, channels)) for value in (mean, std))
-        storage = ", ".join(sorted(self.storages))
-        return Network(Body(stem, tuple(blocks), first), head, size, means, stds, storage, says)
+        return Network(Body(stem, tuple(blocks), first), head, pixels, ", ".join(sorted(self.storages)))
+
+    def stem(self) -> tuple[Layer, Pixels]:
+        """The first convolution, and what it reads."""
+        size = self.size
+        mean, std, said = self.normalisation()
+        layer = self.convolution()
+        means, stds = (tuple(float(v) for v in np.broadcast_to(value, layer.weight.shape[1])) for value in (mean, std))
+        return layer, Pixels(size, means, stds, said)
 
     def normalisation(self) -> tuple[Array, Array, bool]:
         """Mean and std of the pixels, and whether the file says so; arithmetic before the stem is taken."""
@@ -113,9 +125,9 @@ class _Walk:
         elif tensor.dtype != "float32":
             raise WeightsError(f"the graph's input is {tensor.dtype}, expected float32 or quantised uint8 or int8")
         steps = 0
-        while (operator := self.ahead()).kind in _ARITHMETIC:
+        while (operator := self.ahead()).kind in ARITHMETIC:
             at = self.here
-            self.step(*_ARITHMETIC)
+            self.step(*ARITHMETIC)
             value = self.constant(operator.inputs[1]).values().reshape(-1)
             if operator.inputs[0] != at or value.size not in (1, tensor.shape[3]) or operator.activation != "NONE":
                 raise WeightsError(f"{operator.kind} before the first convolution is not a normalisation of pixels")
@@ -133,11 +145,11 @@ class _Walk:
         return mean, std, bool(quantised or steps)
 
     def convolution(self) -> Layer:
-        operator = self.step("PAD", *_CONVOLUTIONS)
+        operator = self.step("PAD", *CONVOLUTIONS)
         added: tuple[Pair, Pair] = ((0, 0), (0, 0))
         if operator.kind == "PAD":
             added = self.padding(operator)
-            operator = self.step(*_CONVOLUTIONS)
+            operator = self.step(*CONVOLUTIONS)
         return self.layer(operator, added)
 
     def padding(self, operator: Operator) -> tuple[Pair, Pair]:
@@ -197,9 +209,9 @@ class _Walk:
         if fused == "NONE" and [way.kind for way, _ in self.after(self.here)] in (["RELU"], ["RELU6"]):
             fused = self.step("RELU", "RELU6").kind
         low, high = self.graph.tensors[self.here].real_range() or (-math.inf, math.inf)
-        if fused not in _RELUS:
+        if fused not in RELUS:
             raise WeightsError(f"{operator.kind} {self.name()!r} is followed by {fused}, which is not known")
-        found: set[Activation] = {_RELUS[fused]}
+        found: set[Activation] = {RELUS[fused]}
         if fused == "RELU" and high <= _SIX[1]:
             found.add("relu6")
         if fused == "NONE" and low >= 0 and _SIX[0] <= high <= _SIX[1]:
@@ -235,8 +247,8 @@ class _Walk:
         self.size = (1, 1)
 
     def classifier(self) -> Layer:
-        while self.ahead().kind in _SAME_ORDER:
-            self.step(*_SAME_ORDER)
+        while self.ahead().kind in SAME_ORDER:
+            self.step(*SAME_ORDER)
         operator = self.step("FULLY_CONNECTED", "CONV_2D")
         head = self.layer(operator, ((0, 0), (0, 0)))
         if head.weight.shape[2:] != (1, 1) or "linear" not in head.activations:
@@ -246,11 +258,19 @@ class _Walk:
     def finish(self) -> None:
         """From the logits to the output there may be a SOFTMAX, and nothing may be left over."""
         while self.after(self.here):
-            self.step(*_SAME_ORDER, "SOFTMAX")
+            self.step(*SAME_ORDER, "SOFTMAX")
+        if self.root(self.graph.outputs[0]) != self.root(self.here):
+            raise WeightsError(
+                f"the graph's output {self.graph.tensors[self.graph.outputs[0]].name!r} is not its logits"
+            )
+        self.check_all_taken("the classifier")
+
+    def check_all_taken(self, what: str) -> None:
+        """Raise `WeightsError` where an operator or a constant would be left out."""
         left = [operator for operator in self.graph.operators if id(operator) not in self.taken]
-        if left or self.root(self.graph.outputs[0]) != self.root(self.here):
-            name = self.graph.tensors[left[0].outputs[0] if left else self.graph.outputs[0]].name
-            raise WeightsError(f"the graph has more than the classifier: {name!r} is not part of a MobileNetV2")
+        if left:
+            name = self.graph.tensors[left[0].outputs[0]].name
+            raise WeightsError(f"the graph has more than {what}: {name!r} is not part of a MobileNetV2")
         unread = [
             tensor.name
             for index, tensor in enumerate(self.graph.tensors)
@@ -266,7 +286,7 @@ class _Walk:
         while waiting:
             at = waiting.pop(0)
             for operator in self.graph.consumers.get(at, ()):
-                if operator.kind in _SAME_NUMBERS:
+                if operator.kind in SAME_NUMBERS:
                     self.taken.add(id(operator))
                     waiting.append(operator.outputs[0])
                 else:
@@ -275,13 +295,13 @@ class _Walk:
 
     def root(self, tensor: int) -> int:
         """The tensor whose numbers `tensor` only stores in another way."""
-        while tensor in self.makers and self.makers[tensor].kind in _SAME_NUMBERS:
+        while tensor in self.makers and self.makers[tensor].kind in SAME_NUMBERS:
             tensor = self.makers[tensor].inputs[0]
         return tensor
 
     def ahead(self) -> Operator:
         """The operator that goes on from here; a shortcut that begins here is passed over."""
-        ways = self.after(self.here)
+        ways = [way for way in self.after(self.here) if id(way[0]) not in self.taken]
         if len(ways) > 1:
             ways = [way for way in ways if way[0].kind != "ADD"]
         if len(ways) != 1:
