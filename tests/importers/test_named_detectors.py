@@ -16,7 +16,6 @@ from safetensors.numpy import save_file
 from torch import nn
 
 from mobilenetv2 import boxes, spec
-from mobilenetv2.engine.reference import ReferenceBackend
 from mobilenetv2.errors import WeightsError
 from mobilenetv2.importers import import_file
 from mobilenetv2.labels import class_names
