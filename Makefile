@@ -22,10 +22,11 @@ format: .venv/.dev
 docs: .venv/.dev              ## the generated pages: docs/cli.md
 	$(BIN)/python -m typer mobilenetv2.cli utils docs --name mobilenetv2 --output docs/cli.md
 
-bench: .venv/.dev             ## timings, written to bench/results (half an hour; installs the other runtimes beside ours)
+bench: .venv/.dev             ## timings, written to bench/results (an hour; installs the other runtimes beside ours)
 	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/blocks.py
 	$(BIN)/python bench/peers.py
+	$(BIN)/python bench/training.py
 
 clean:
 	rm -rf .venv demo build dist
