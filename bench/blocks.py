@@ -84,7 +84,8 @@ def expected(model: ModelFile, planned: Plan, pixels: Any) -> list[Any]:
         layers = iter(step.layers.values())
         match step.operation:
             case Linear():
-                x = reference.linear(x, *(backend._tensors[f"{next(layers)}.{part}"] for part in ("weight", "bias")))
+                layer = next(layers)
+                x = reference.linear(x, *(backend._tensors[f"{layer}.{part}"] for part in ("weight", "bias")))
             case Block() | Chain():
                 blocks = step.operation.blocks if isinstance(step.operation, Chain) else (step.operation,)
                 for block in blocks:

@@ -204,7 +204,7 @@ def main() -> None:
         f"{time.strftime('%Y-%m-%d')}. {versions()}.",
         f"`python bench/peers.py --rounds {options.rounds}`: random weights, NumPy arrays in and out; the peers' input "
         "is float32 in the layout that they want, transposed before. `difference`: to the reference in float64, as a "
-        "part of the largest logit. One thread is bound to one core.",
+        "part of the largest output. One thread is bound to one core.",
         "",
         "| this machine, in the same run | |",
         "|---|---|",

@@ -46,13 +46,22 @@ def test_every_setting_is_measured_in_every_runtime(small: ModelFile) -> None:
         assert min(turns) <= theirs.ratio <= max(turns)  # which is faster is the report's matter: CI machines are noisy
 
 
+def test_detectors_are_measured_too(random_detector: RandomModel) -> None:
+    head = {"taps": ("s2.expanded", "out"), "extras": (8,), "anchors": [[(0.2, 0.3)]] * 3}
+    model = random_detector(size=32, head=head, stages=((1, 8, 1, 1), (2, 8, 1, 2)), last_channels=16)
+    timings = measure.benchmark(model, threads=[2], batches=[2], runtimes=["torch"], rounds=1)
+    assert [timing.runtime for timing in timings] == ["engine", "torch"]
+    assert all(timing.problem is None and timing.difference < 1e-5 for timing in timings)
+
+
 def test_what_computes_something_else_is_not_timed(small: ModelFile, tmp_path: Path) -> None:
     stem = tmp_path / "model"
     measure.prepare(small, stem, (16, 16))
-    np.save(stem.with_suffix(".npy"), np.load(stem.with_suffix(".npy")) * 1.01)
+    with np.load(stem.with_suffix(".npz")) as right:
+        np.savez(stem.with_suffix(".npz"), logits=right["logits"] * 1.01)
     (timing,) = measure.take_turns([Worker("engine", Setting(stem, (16, 16), 3, 1, 1))], 1)
     assert timing.problem is not None
-    assert "of the largest logit" in timing.problem
+    assert "of the largest output" in timing.problem
     assert timing.bursts == []
     assert timing.to_json() == {"runtime": "engine", "threads": 1, "batch": 1, "problem": timing.problem}
     assert f"engine: not timed: {timing.problem}" in measure.text([timing])

@@ -335,14 +335,31 @@ def test_info_tells_a_detectors_anchors(run: Run, detector: Path) -> None:
     assert (summary["task"], summary["classes"], summary["anchors"]) == ("detection", 3, 96)
 
 
-def test_what_a_detector_cannot_do_is_said_in_one_line(run: Run, detector: Path, model: Path, photo: Path) -> None:
+def test_the_engine_predicts_with_detectors_and_shows_its_plan(
+    run: Run, detector: Path, photo: Path, tmp_path: Path
+) -> None:
+    answers = [run("predict", detector, photo, "--json", "--backend", name).objects[0] for name in ("engine", "torch")]
+    found, expected = (answer["detections"] for answer in answers)
+    assert [one["label"] for one in found] == [one["label"] for one in expected]
+    assert [one["box"] for one in found] == [pytest.approx(one["box"], abs=0.02) for one in expected]
+    plan = run("info", detector, "--plan", "--budget", 2**20, "--draw", tmp_path / "memory.png")
+    assert plan.code == 0
+    assert "class head 0" in plan.out
+    assert (tmp_path / "memory.png").exists()
+
+
+def test_what_a_detector_cannot_do_is_said_in_one_line(
+    run: Run, detector: Path, model: Path, photo: Path, tmp_path: Path, random_detector: RandomModel
+) -> None:
+    plain = tmp_path / "plain.safetensors"
+    model_file.write(plain, random_detector(head={"separable": False}))
     for words, arguments in (
         ("--top is not for detection: this model's options are --score", ("predict", detector, photo, "--top", 3)),
         ("--score is not for classification", ("predict", model, photo, "--score", 0.5)),
-        ("bench runs models for classification", ("bench", detector)),
+        ("no kernels for plain SSD (separable: false): choose --backend torch", ("predict", plain, photo)),
         ("cannot express a model for detection", ("import", detector, "--to", "torchvision", "-o", "x.pth")),
     ):
-        extra = ("--backend", "reference") if "--" in words else ()
+        extra = ("--backend", "reference") if words.startswith("--") else ()
         result = run(*arguments, *extra)
         assert result.code == 2, (arguments, result.err)
         assert words in result.err

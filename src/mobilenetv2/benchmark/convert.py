@@ -17,7 +17,20 @@ import torch
 
 from mobilenetv2 import model_file
 from mobilenetv2.benchmark.runtimes import MODEL
-from mobilenetv2.nn.mobilenetv2 import MobileNetV2, load_tensors
+from mobilenetv2.nn.backend import network_for
+from mobilenetv2.nn.mobilenetv2 import load_tensors
+
+
+class InOrder(torch.nn.Module):
+    """A network whose outputs are a tuple: not every converter takes names."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images_BCHW: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        outputs = self.network(images_BCHW)
+        return tuple(outputs.values()) if isinstance(outputs, dict) else (outputs,)
 
 
 def onnx(network: torch.nn.Module, example: torch.Tensor, out: Path) -> None:
@@ -59,11 +72,11 @@ CONVERTERS = {".onnx": onnx, ".tflite": litert, ".pte": executorch, ".ncnn": ncn
 def main(suffix: str, stem: Path, height: int, width: int) -> None:
     warnings.filterwarnings("ignore")
     model = model_file.read(stem.with_suffix(MODEL))
-    network = MobileNetV2.from_spec(model.info.spec).eval()
+    network = network_for(model.info.spec).eval()
     load_tensors(network, model.tensors)
     with torch.no_grad():
         example = torch.randn(1, model.info.spec.backbone.in_channels, height, width)
-        CONVERTERS[suffix](network, example, stem.with_suffix(suffix))
+        CONVERTERS[suffix](InOrder(network).eval(), example, stem.with_suffix(suffix))
 
 
 if __name__ == "__main__":

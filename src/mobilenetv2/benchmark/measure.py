@@ -31,7 +31,7 @@ from mobilenetv2.model_file import ModelFile
 from mobilenetv2.predictor import default_threads
 from mobilenetv2.terminal import table
 
-AGREE = 1e-3  # of the largest logit: a runtime that differs by more computes something else and is not timed
+AGREE = 1e-3  # of the largest output: a runtime that differs by more computes something else and is not timed
 BURST_S = 0.15
 ENGINE = "engine"
 PIXELS = "engine, uint8 pixels"  # its input is another, so its answer cannot be compared
@@ -58,7 +58,7 @@ class Timing:
     threads: int
     batch: int
     problem: str | None = None
-    difference: float = float("nan")  # to the reference, as a part of the largest logit
+    difference: float = float("nan")  # to the reference, as a part of the largest output
     first_s: float = float("nan")  # from import to the first answer
     memory_bytes: int = 0  # at most, beyond Python with NumPy
     bursts: list[list[float]] = field(default_factory=list)
@@ -107,7 +107,7 @@ class Worker:
         self.timing.difference, self.timing.first_s = reply["difference"], reply["first_s"]
         self.timing.memory_bytes = reply["peak_bytes"]
         if runtime != PIXELS and not self.timing.difference <= AGREE:
-            self.timing.problem = f"differs by {self.timing.difference:.1e} of the largest logit"
+            self.timing.problem = f"differs by {self.timing.difference:.1e} of the largest output"
 
     def burst(self, count: int) -> list[float]:
         """Seconds of `count` calls; none where the process has ended, which `timing.problem` then says."""
@@ -169,11 +169,9 @@ def benchmark(
 
     `threads` are, where not given, one and what `mobilenetv2.load` would take.
 
-    Raises `UsageError` for a runtime that is unknown, or named and not installed, and for a model of another task than
-    classification; `BenchmarkError` where the engine itself does not run.
+    Raises `UsageError` for a runtime that is unknown, or named and not installed; `BenchmarkError` where the engine
+    itself does not run.
     """
-    if model.info.task != "classification":
-        raise UsageError(f"bench runs models for classification; this is one for {model.info.task}")
     for name in runtimes or ():
         if name not in RUNTIMES:
             raise unknown_name("runtime", name, list(RUNTIMES))
@@ -238,13 +236,13 @@ def installed() -> list[str]:
 
 
 def prepare(model: ModelFile, stem: Path, size: tuple[int, int]) -> None:
-    """The model file under `stem`, and the logits that workers compare theirs with."""
+    """The model file under `stem`, and the outputs that workers compare theirs with."""
     from mobilenetv2.benchmark.worker import picture
     from mobilenetv2.engine.reference import ReferenceBackend
 
     model_file.write(stem.with_suffix(MODEL), model)
     pixels = picture(size, channels=model.info.spec.backbone.in_channels)
-    np.save(stem.with_suffix(".npy"), ReferenceBackend(model, dtype=np.float64).run(pixels)["logits"])
+    np.savez(stem.with_suffix(".npz"), **ReferenceBackend(model, dtype=np.float64).run(pixels))  # pyright: ignore
 
 
 def convert(

@@ -9,7 +9,7 @@ what `convert` makes of it. They are called in processes of their own (`worker`)
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-Run = Callable[[], Array]  # one inference of the pixels given before: logits [B, L]
+Run = Callable[[], Sequence[Array]]  # one inference of the pixels given before: the network's outputs [B, ...]
 MODEL = ".safetensors"
 
 
@@ -26,7 +26,7 @@ def engine(stem: Path, threads: int, pixels: Array) -> Run:
     from mobilenetv2.engine import Engine
 
     loaded = Engine(stem.with_suffix(MODEL), size=pixels.shape[1:3], threads=threads, batch=len(pixels))
-    return lambda: loaded.run(pixels)["logits"]
+    return lambda: tuple(loaded.run(pixels).values())
 
 
 def engine_uint8(stem: Path, threads: int, pixels: Array) -> Run:
@@ -45,11 +45,12 @@ def _torch(stem: Path, threads: int, pixels: Array, *, compiled: bool) -> Run:
     import torch
 
     from mobilenetv2 import model_file
-    from mobilenetv2.nn.mobilenetv2 import MobileNetV2, load_tensors
+    from mobilenetv2.nn.backend import network_for
+    from mobilenetv2.nn.mobilenetv2 import load_tensors
 
     torch.set_num_threads(threads)
     model = model_file.read(stem.with_suffix(MODEL))
-    network: Any = MobileNetV2.from_spec(model.info.spec).eval()
+    network: Any = network_for(model.info.spec).eval()
     load_tensors(network, model.tensors)
     images = torch.from_numpy(_nchw(pixels))
     if compiled:
@@ -59,9 +60,10 @@ def _torch(stem: Path, threads: int, pixels: Array, *, compiled: bool) -> Run:
         network = torch.compile(network.to(memory_format=torch.channels_last))
         images = images.contiguous(memory_format=torch.channels_last)
 
-    def run() -> Array:
+    def run() -> list[Array]:
         with torch.no_grad():
-            return network(images).numpy()
+            outputs = network(images)
+        return [values.numpy() for values in (outputs.values() if isinstance(outputs, dict) else [outputs])]
 
     return run
 
@@ -73,7 +75,7 @@ def onnxruntime(stem: Path, threads: int, pixels: Array) -> Run:
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     session = ort.InferenceSession(stem.with_suffix(".onnx"), options, providers=["CPUExecutionProvider"])
     feed = {"x": _nchw(pixels)}
-    return lambda: session.run(None, feed)[0]
+    return lambda: session.run(None, feed)
 
 
 def openvino(stem: Path, threads: int, pixels: Array) -> Run:
@@ -86,9 +88,9 @@ def openvino(stem: Path, threads: int, pixels: Array) -> Run:
     settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
     request = core.compile_model(model, "CPU", {**settings, "INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
 
-    def run() -> Array:
+    def run() -> list[Array]:
         request.infer({0: images}, share_inputs=True)
-        return request.get_output_tensor(0).data
+        return [tensor.data for tensor in request.output_tensors]
 
     return run
 
@@ -100,12 +102,12 @@ def litert(stem: Path, threads: int, pixels: Array) -> Run:
     if len(pixels) > 1:
         interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], list(pixels.shape))
     interpreter.allocate_tensors()
-    source, target = (f()[0]["index"] for f in (interpreter.get_input_details, interpreter.get_output_details))
+    source, *targets = (one["index"] for one in (*interpreter.get_input_details(), *interpreter.get_output_details()))
 
-    def run() -> Array:
+    def run() -> list[Array]:
         interpreter.set_tensor(source, pixels)
         interpreter.invoke()
-        return interpreter.get_tensor(target)
+        return [interpreter.get_tensor(target) for target in targets]
 
     return run
 
@@ -117,7 +119,7 @@ def executorch(stem: Path, threads: int, pixels: Array) -> Run:
     portable_lib._unsafe_reset_threadpool(threads)
     loaded = portable_lib._load_for_executorch(str(stem.with_suffix(".pte")))
     images = torch.from_numpy(_nchw(pixels))
-    return lambda: loaded.forward((images,))[0].numpy()
+    return lambda: [values.numpy() for values in loaded.forward((images,))]
 
 
 def ncnn(stem: Path, threads: int, pixels: Array) -> Run:
@@ -131,12 +133,12 @@ def ncnn(stem: Path, threads: int, pixels: Array) -> Run:
     folder = stem.with_suffix(".ncnn")
     network.load_param(str(folder / "net.ncnn.param"))
     network.load_model(str(folder / "net.ncnn.bin"))
-    picture = _nchw(pixels)[0]
+    picture, names = _nchw(pixels)[0], network.output_names()
 
-    def run() -> Array:
+    def run() -> list[Array]:
         with network.create_extractor() as extractor:
             extractor.input("in0", library.Mat(picture))
-            return np.array(extractor.extract("out0")[1])[np.newaxis]
+            return [np.array(extractor.extract(name)[1])[np.newaxis] for name in names]
 
     return run
 

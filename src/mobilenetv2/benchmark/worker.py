@@ -2,7 +2,7 @@
 
 python -m mobilenetv2.benchmark.worker RUNTIME STEM THREADS BATCH HEIGHT WIDTH CHANNELS
 
-Beside the files that runtimes read lies STEM.npy: the logits that the first picture should give. The first line of
+Beside the files that runtimes read lies STEM.npz: the outputs that the first picture should give. The first line of
 the answer, and then one for each line with a number, are JSON.
 """
 
@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +34,10 @@ def main(name: str, stem: Path, threads: int, batch: int, size: tuple[int, int],
     pixels = picture(size, channels=channels, batch=batch)
     before, begun = _peak_bytes(), time.perf_counter()
     run = RUNTIMES[name].start(stem, threads, pixels)
-    answer = np.array(run())
+    answers = [np.array(values) for values in run()]
     first = time.perf_counter() - begun
-    expected = np.load(stem.with_suffix(".npy"))
-    difference = float(np.abs(answer[:1] - expected).max() / np.abs(expected).max())
+    with np.load(stem.with_suffix(".npz")) as expected:
+        difference = max(_difference(answers, expected[name]) for name in expected.files)
     reply = {"difference": difference, "first_s": first, "peak_bytes": _peak_bytes() - before}
     print(json.dumps(reply), file=replies, flush=True)
     for line in sys.stdin:
@@ -47,6 +48,12 @@ def main(name: str, stem: Path, threads: int, batch: int, size: tuple[int, int],
             times.append(time.perf_counter() - start)
         print(json.dumps(times), file=replies, flush=True)
     os._exit(0)  # some runtimes' threads do not end by themselves
+
+
+def _difference(answers: Sequence[Array], expected: Array) -> float:
+    """To that answer for the first picture which is the nearest: runtimes have outputs in orders of their own."""
+    same = (answer[:1] for answer in answers if answer.shape[1:] == expected.shape[1:])
+    return min((float(np.abs(one - expected).max() / np.abs(expected).max()) for one in same), default=float("inf"))
 
 
 def _peak_bytes() -> int:

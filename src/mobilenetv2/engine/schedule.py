@@ -139,12 +139,12 @@ def vectors(channels: int, lanes: int, *, beyond: bool = False) -> tuple[int, ..
     """`channels` as whole vectors and narrower ones for what is left: 24 lanes of 16 are (16, 8), 7 are (4, 2, 1).
 
     Where lanes may go `beyond` the channels, one vector takes all that is left: a multiply-add takes as long for 1
-    lane as for 16.
+    lane as for 8, and as for 16 on some CPUs.
     """
     widths = [lanes] * (channels // lanes)
     left, width = channels % lanes, lanes // 2
     if beyond and left:
-        return (*widths, 1 << (left - 1).bit_length())
+        return (*widths, 8 if left <= 8 <= lanes else lanes)
     while left:
         if left >= width:
             widths.append(width)
@@ -266,8 +266,8 @@ def block(
         columns = depthwise_columns(out_width, conv.stride, cpu)
         # a shortcut would be read beyond the channels too, and there may be no memory
         project = product(
-            stripe * out_width, expanded, block.out_channels, cpu, held=cpu.held, dealt="tiles" if whole else "alone",
-            threads=threads, beyond=block.shortcut == "none",
+            stripe * out_width, expanded, block.out_channels, cpu, dealt="tiles" if whole else "alone",
+            held=_held(cpu, copied=source is None and not whole), threads=threads, beyond=block.shortcut == "none",
         )  # fmt: skip
         return BlockSchedule(whole, stripe, parts, expand, columns, project)
 
@@ -283,6 +283,14 @@ def block(
         return whole
     stripe = _stripe(block, height, width, cpu, limits, copied=source is None, threads=threads)
     return finished(stripe, whole=False)
+
+
+def _held(cpu: Cpu, *, copied: bool) -> int:
+    """Registers with the depthwise's clamp in a projection's inner loop.
+
+    Where rows are `copied` LLVM keeps it on every CPU: 6 x 2 tiles spilled with AVX2, at half speed.
+    """
+    return max(cpu.held, 2) if copied else cpu.held
 
 
 def row_columns(conv: ConvSpec, width: int) -> int:
@@ -301,15 +309,16 @@ def _stripe(
     out_height, out_width = conv.out_size(height), conv.out_size(width)
     kept = panels(conv.out_channels, cpu.lanes, COPIED_VECTORS)[0].channels if copied else conv.out_channels
     row_bytes = 4 * kept * row_columns(conv, width)
+    held = _held(cpu, copied=copied)
     best = (float("inf"), 1)
     for stripe in range(1, min(limits.stripe_rows, out_height) + 1):
-        held = ring_rows(conv, stripe) * row_bytes + stripe * 4 * out_width * conv.out_channels
-        if stripe > 1 and held > limits.stripe_bytes:
+        near = ring_rows(conv, stripe) * row_bytes + stripe * 4 * out_width * conv.out_channels
+        if stripe > 1 and near > limits.stripe_bytes:
             break
         cycles = 0.0
         for rows, times in ((stripe, out_height // stripe), (out_height % stripe, 1)):
             if rows:
-                chosen = product(rows * out_width, conv.out_channels, block.out_channels, cpu, held=cpu.held)
+                chosen = product(rows * out_width, conv.out_channels, block.out_channels, cpu, held=held)
                 cycles += times * _product_cycles(chosen.rows, chosen.depth, chosen.panels, chosen.tile.rows)
         if copied:
             count = -(-out_height // stripe)
