@@ -329,6 +329,32 @@ def test_the_least_score_is_the_models_own_unless_given(run: Run, detector: Path
     assert scores("--score", 1) == []
 
 
+def test_evaluate_measures_a_detector_on_pictures_with_boxes(
+    run: Run, detector: Path, photo: Path, tmp_path: Path
+) -> None:
+    answer = run("predict", detector, photo, "--json", "--backend", "reference").objects[0]
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "names.txt").write_text("Owl\ncat\nelk\ndog\n")  # matched by name: the model has cat, dog, owl
+    lines = []
+    for found in answer["detections"]:
+        x1, y1, x2, y2 = found["box"]
+        box = ((x1 + x2) / 140, (y1 + y2) / 100, (x2 - x1) / 70, (y2 - y1) / 50)
+        lines.append(" ".join(map(str, ([1, 3, 0][found["index"]], *box))))
+    (tmp_path / "labels" / "a photo.txt").write_text("\n".join([*lines, "2 0.5 0.5 0.1 0.1"]))
+    places = ("--images", photo.parent, "--labels", tmp_path / "labels", "--classes", tmp_path / "names.txt")
+    options = ("--report", tmp_path / "r", "--save-mistakes", tmp_path / "w", "--difficult", "count")
+    result = run("evaluate", detector, tmp_path / "labels", *places, *options, "--json", "--backend", "reference")
+    assert (result.code, result.err.count("elk: no such class, 1 boxes left out")) == (0, 1)
+    (found,) = result.objects
+    assert (found["task"], found["n"], found["boxes"], found["difficult"]) == ("detection", 1, 9, "count")
+    assert found["voc_ap50"] == 1  # the surest boxes are its own answers
+    assert {"report.json", "detections.json", "predictions_1.png"} < {p.name for p in (tmp_path / "r").iterdir()}
+    asked = ("evaluate", detector, tmp_path / "labels", *places, "--backend", "reference")
+    text = run(*asked, "--score", 0.3, "--most", 3, "--iou", 0.5).out
+    assert "from a score of 0.3 up, suppressed at an overlap of 0.5, at most 3 boxes a picture" in text
+    assert "it is not divided" in run(*asked, "--split", "train").err
+
+
 def test_info_tells_a_detectors_anchors(run: Run, detector: Path) -> None:
     assert "96 anchors, sigmoid scores" in run("info", detector).out
     (summary,) = run("info", detector, "--json").objects
@@ -357,6 +383,8 @@ def test_what_a_detector_cannot_do_is_said_in_one_line(
         ("--top is not for detection: this model's options are --score", ("predict", detector, photo, "--top", 3)),
         ("--score is not for classification", ("predict", model, photo, "--score", 0.5)),
         ("no kernels for plain SSD (separable: false): choose --backend torch", ("predict", plain, photo)),
+        ("--iou is not for models of classification", ("evaluate", model, photo, "--iou", 0.5)),
+        ("--beside is not for models of detection", ("evaluate", detector, photo, "--beside", "other.safetensors")),
         ("cannot express a model for detection", ("import", detector, "--to", "torchvision", "-o", "x.pth")),
     ):
         extra = ("--backend", "reference") if words.startswith("--") else ()
