@@ -35,12 +35,13 @@ CLASSES: tuple[str, ...] = (
 MIN_SIZE, MAX_SIZE, MAX_OBJECTS = 32, 1024, 5
 
 _MARKER = "generated_shapes.json"
-_VERSION = 1  # counts up when the same arguments give other pictures: older sets are not reused then
+_VERSION = 2  # counts up when the same arguments give other pictures: older sets are not reused then
 
 _SUPERSAMPLING = 4  # outlines are drawn this much larger and averaged down
 _CONTRAST = 0.7  # least distance in RGB (0..1 each) between any colour of an object and of its background
 # The circle around an object: least and largest radius by the number of objects, in units of S.
 _RADII = {1: (0.30, 0.47), 2: (0.17, 0.28), 3: (0.15, 0.25), 4: (0.14, 0.22), 5: (0.13, 0.20)}
+_SHRUNK = 0.7  # an object that finds no room shrinks, at most to this share of its least radius
 _CLOSENESS = 0.92  # centres are at least this share of the radii's sum apart: below 1, objects may touch
 
 Float32Array = NDArray[np.float32]
@@ -188,14 +189,16 @@ def _places(rng: np.random.Generator, objects: int) -> list[tuple[float, float, 
     """Centre x, y and radius of the circle around each object; a circle that finds no room shrinks."""
     smallest, largest = _RADII[objects]
     places: list[tuple[float, float, float]] = []
-    for _ in range(objects):
+    while len(places) < objects:
         radius = float(rng.uniform(smallest, largest))
-        while True:
+        while radius >= _SHRUNK * smallest:
             x, y = rng.uniform(radius, 1 - radius, size=2).tolist()
             if all(math.hypot(x - x2, y - y2) >= _CLOSENESS * (radius + radius2) for x2, y2, radius2 in places):
+                places.append((x, y, radius))
                 break
             radius *= 0.98
-        places.append((x, y, radius))
+        else:
+            places = []  # the others leave no room: begin anew
     return places
 
 

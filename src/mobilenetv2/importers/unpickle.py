@@ -10,6 +10,7 @@ import io
 import math
 import pickle
 import pickletools
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -290,9 +291,11 @@ class _Unpickler(pickle.Unpickler):
         """Refuse what would only use up memory: `pickle` makes a memo as long as the highest index that it meets."""
         start = self._stream.tell()
         highest = 0
-        for code, argument, _ in pickletools.genops(self._stream):
-            if "PUT" in code.name and isinstance(argument, int):
-                highest = max(highest, argument)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of a wrong escape in a name: it is refused later
+            for code, argument, _ in pickletools.genops(self._stream):
+                if "PUT" in code.name and isinstance(argument, int):
+                    highest = max(highest, argument)
         length = self._stream.tell() - start
         self._stream.seek(start)
         if highest > length:
