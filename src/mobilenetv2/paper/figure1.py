@@ -8,11 +8,13 @@ Shapes: P points, m dimensions.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mobilenetv2 import files
 from mobilenetv2.charts import new_figure, png
 from mobilenetv2.paper import lemmas
 
@@ -96,7 +98,7 @@ def orthant(*, seed: int = 0, side: int = 81) -> Orthant:
     straight = points @ matrix.T
     apart = np.abs(np.maximum(straight, 0) - straight).max(axis=1)
     inside = (straight > 0).all(axis=1)
-    return Orthant(float(inside.mean()), float(apart[inside].max()), float(apart[~inside].max()))
+    return Orthant(float(inside.mean()), float(apart[inside].max(initial=0)), float(apart[~inside].max(initial=0)))
 
 
 def draw(*, seed: int = 0) -> bytes:
@@ -133,8 +135,16 @@ def draw_orthant(*, seed: int = 0) -> bytes:
     return png(figure)
 
 
-def to_json(*, seed: int = 0) -> dict[str, Any]:
-    return {"losses": [asdict(loss) for loss in figure1(seed=seed)], "orthant": asdict(orthant(seed=seed))}
+def write(path: str | PathLike[str], *, seed: int = 0) -> dict[str, Any]:
+    """Draw the spirals to `path`; their losses."""
+    files.write_bytes(path, draw(seed=seed))
+    return {"seed": seed, "losses": [asdict(loss) for loss in figure1(seed=seed)]}
+
+
+def write_orthant(path: str | PathLike[str], *, seed: int = 0) -> dict[str, Any]:
+    """Draw the plane and its image to `path`; the errors inside the cone and beyond."""
+    files.write_bytes(path, draw_orthant(seed=seed))
+    return {"seed": seed, **asdict(orthant(seed=seed))}
 
 
 def _draw_points(axes: Axes, points_P2: Array, title: str) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from os import PathLike
 from typing import Any
 
-from mobilenetv2 import zoo
+from mobilenetv2 import files, zoo
 from mobilenetv2.charts import new_figure, png
 from mobilenetv2.complexity import complexity
+from mobilenetv2.errors import UsageError
 from mobilenetv2.spec import Backbone, Classifier, Spec
 
 PUBLISHER = "keras"  # the source whose files are TF-Slim's weights at every point of the grid
@@ -113,6 +115,14 @@ def draw(points: Sequence[Point]) -> bytes:
     return png(figure)
 
 
-def to_json(points: Sequence[Point]) -> dict[str, Any]:
+def write(path: str | PathLike[str], *, models: Sequence[str] = (), imagenet: str | None = None) -> dict[str, Any]:
+    """Draw the grid to `path`, with what `models` reach on the pictures of `imagenet` where that is given; its points.
+
+    Raises `UsageError` where one of the two is missing.
+    """
+    if bool(models) != (imagenet is not None):
+        raise UsageError("measuring points needs both: models (--model) and labelled pictures (--imagenet)")
+    points = published() + (measured(models, imagenet) if imagenet is not None else [])
+    files.write_bytes(path, draw(points))
     best = frontier(points)
     return {"points": [{**asdict(point), "frontier": point in best} for point in points]}

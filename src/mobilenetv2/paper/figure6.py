@@ -6,18 +6,19 @@ The curves come from `figure6.json`, which holds a run of `train`; the paper's o
 from __future__ import annotations
 
 import json
-import os
 import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import resources
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mobilenetv2 import files
 from mobilenetv2.charts import new_figure, png
 from mobilenetv2.errors import UsageError
 
@@ -47,7 +48,7 @@ class Curve:
 
 def stored() -> dict[str, Any]:
     """The run that is kept with the package: "recipe", "runs", and where and when it was made."""
-    return json.loads(resources.files("mobilenetv2.paper").joinpath(STORED).read_text())
+    return json.loads(resources.files("mobilenetv2.paper").joinpath(STORED).read_text("utf-8"))
 
 
 def train(
@@ -125,7 +126,24 @@ def draw(result: Mapping[str, Any]) -> bytes:
     return png(figure)
 
 
-def write_starts(folder: str | os.PathLike[str], *, seed: int = 0) -> list[str]:
+def write(path: str | PathLike[str], *, result: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Draw `result` (None: what is stored) to `path`; its curves' ends, best first, and how they were made."""
+    result = stored() if result is None else result
+    files.write_bytes(path, draw(result))
+    ends = [
+        {
+            "variant": curve.variant,
+            "name": NAMES[curve.variant],
+            "accuracy": round(float(curve.mean[-1]), 2),
+            "spread": round(float(curve.spread[-1]), 2),
+            "seeds": list(curve.finals),
+        }
+        for curve in curves(result)
+    ]
+    return {"curves": ends, **{name: value for name, value in result.items() if name != "runs"}}
+
+
+def write_starts(folder: str | PathLike[str], *, seed: int = 0) -> list[str]:
     """The ablation on ImageNet: writes each variant's first weights to `folder` (needs torch).
 
     Returns the four commands that train from them with the paper's recipe. Raises `FileError`.

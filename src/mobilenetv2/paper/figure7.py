@@ -6,15 +6,15 @@ positive (Lemma 2), 1 / 6 of them in most blocks.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from os import PathLike
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mobilenetv2 import spec
+from mobilenetv2 import files, spec
 from mobilenetv2.charts import new_figure, png
 from mobilenetv2.engine import reference
 from mobilenetv2.errors import UsageError
@@ -50,11 +50,11 @@ def pictures(count: int = PICTURES, size: int = SIZE) -> npt.NDArray[np.uint8]:
     return np.stack([shapes.scene(0, index, size=size).image for index in range(count)])
 
 
-def photos(files: Sequence[str | os.PathLike[str]], model: ModelFile) -> Array:
+def prepared(photos: Sequence[str], model: ModelFile) -> Array:
     """Photos as `model` wants them [B, H, W, C]. Raises `ImageError` for one that cannot be read."""
     from mobilenetv2 import image
 
-    return np.stack([image.load(os.fspath(file), model.info.preprocessing)[0] for file in files])
+    return np.stack([image.load(photo, model.info.preprocessing)[0] for photo in photos])
 
 
 def initial(net: Backbone = Backbone(), *, seed: int = 0) -> Tensors:  # noqa: B008 - frozen
@@ -107,7 +107,22 @@ def draw(found: Sequence[tuple[str, Sequence[Pattern]]], *, relative: bool = Tru
     return png(figure)
 
 
-def to_json(found: Sequence[tuple[str, Sequence[Pattern]]]) -> dict[str, Any]:
+def write(
+    path: str | PathLike[str], *, model: ModelFile | None = None, photos: Sequence[str] = (), seed: int = 0
+) -> dict[str, Any]:
+    """Draw the patterns at initialisation to `path`, and those of `model` where one is given; both as JSON has them.
+
+    The pictures are generated; `photos` are what the trained model sees instead. Raises `UsageError` for photos without
+    a model, and what `of_model` does.
+    """
+    if photos and model is None:
+        raise UsageError("photos are for trained weights: give a model too")
+    generated = pictures()
+    found = [("at initialisation", at_initialisation(generated, seed=seed))]
+    if model is not None:
+        seen = prepared(photos, model) if photos else generated
+        found.append((f"trained: {model.info.provenance.get('source', 'a model file')}", of_model(seen, model)))
+    files.write_bytes(path, draw(found))
     return {title: [asdict(pattern) for pattern in patterns] for title, patterns in found}
 
 
