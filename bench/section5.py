@@ -1,4 +1,4 @@
-"""Section 5 of the paper on this machine: memory and time of the network's blocks in t parts, with the engine's kernels.
+"""Section 5 of the paper on this machine: memory and time of blocks in t parts, with the engine's kernels.
 
     python bench/section5.py
 
@@ -42,8 +42,8 @@ def main() -> None:
         "",
         section5.table(splits).markdown(),
         "",
-        f"Fastest in parts: t = {best[1]}. Time is of the 16 blocks with an expansion, each part's map added to the sum "
-        "of those before it. Bytes of our kernels: the block that needs most, with its input and output; of the "
+        f"Fastest in parts: t = {best[1]}. Time is of the 16 blocks with an expansion, each part's map added to the "
+        "sum of those before it. Bytes of our kernels: the block that needs most, with its input and output; of the "
         "engine's own schedule: the arena of the whole network.",
         "",
     ]

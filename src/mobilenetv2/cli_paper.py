@@ -11,6 +11,7 @@ import typer
 
 from mobilenetv2 import paper
 from mobilenetv2.cli_options import Json
+from mobilenetv2.cli_paper_figures import VERBS
 from mobilenetv2.errors import UsageError
 from mobilenetv2.terminal import say
 
@@ -64,7 +65,7 @@ def _figure_verb(name: str) -> Callable[..., None]:
 for _name in paper.TABLES:
     app.command(_name)(_table_verb(_name))
 for _name in paper.FIGURES:
-    app.command(_name)(_figure_verb(_name))
+    app.command(_name)(VERBS.get(_name) or _figure_verb(_name))
 
 
 @app.command("all")

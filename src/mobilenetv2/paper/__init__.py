@@ -1,4 +1,4 @@
-"""What the MobileNetV2 paper (arXiv 1801.04381) prints, recomputed: its tables by number, and a registry of its figures.
+"""What the MobileNetV2 paper (arXiv 1801.04381) prints, recomputed: its tables and figures by name.
 
 A table is a function without arguments that gives `cells.Table`. A figure is a function of the PNG's path, which writes
 it and gives the facts that the picture shows, as JSON has them. Both are looked up by name and imported when asked for.
@@ -25,11 +25,18 @@ TABLES: dict[str, str] = {  # name -> module:function; each of them () -> Table
     "table6": "tables_tasks:table6",
     "table7": "tables_tasks:table7",
     "equations": "equations:table",
+    "appendix": "lemmas:table",
+    "section5": "section5:table",
 }
 FIGURES: dict[str, str] = {  # name -> module:function; each of them (PNG's path) -> facts
+    "figure1": "figure1:write",
+    "orthant": "figure1:write_orthant",
     "figure2": "schematics:figure2",
     "figure3": "schematics:figure3",
     "figure4": "schematics:figure4",
+    "figure5": "figure5:write",
+    "figure6": "figure6:write",
+    "figure7": "figure7:write",
 }
 
 

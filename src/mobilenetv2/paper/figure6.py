@@ -52,7 +52,10 @@ def stored() -> dict[str, Any]:
 
 
 def train(
-    *, seeds: int = 3, processes: int = 2, done: Callable[[str, int, float], None] = lambda variant, seed, accuracy: None
+    *,
+    seeds: int = 3,
+    processes: int = 2,
+    done: Callable[[str, int, float], None] = lambda variant, seed, accuracy: None,
 ) -> dict[str, Any]:
     """The same, trained now: about 1.5 minutes of one core per run, 4 variants x `seeds`. Needs torch.
 
@@ -64,7 +67,6 @@ def train(
     from mobilenetv2.train import ablation
 
     recipe = ablation.Ablation()
-    started = time.time()
     runs = ablation.runs(
         recipe, seeds=seeds, processes=processes, done=lambda run: done(run.variant, run.seed, run.accuracy[-1])
     )
@@ -72,7 +74,6 @@ def train(
         "command": f"mobilenetv2 paper figure6 --train --seeds {seeds}",
         "date": time.strftime("%Y-%m-%d"),
         "cpu": cpu.model_name(),
-        "minutes": round((time.time() - started) / 60, 1),
         "versions": {"python": platform.python_version(), "torch": version("torch"), "numpy": version("numpy")},
         "data": "generated shapes (mobilenetv2.data.shapes), 10 classes; series 0 to train, series 1 to validate",
         "recipe": asdict(recipe),

@@ -77,12 +77,14 @@ def of_model(images_BHWC: Array, model: ModelFile) -> list[Pattern]:
     """The patterns of trained weights. Raises `UsageError` for ablations with another activation or shortcut."""
     net = model.info.spec.backbone
     if net.activation != "relu6" or net.shortcut == "expansion":
-        raise UsageError(f"Figure 7 needs ReLU6 and shortcuts between bottlenecks, got {net.activation}, {net.shortcut}")
+        raise UsageError(
+            f"Figure 7 needs ReLU6 and shortcuts between bottlenecks, got {net.activation}, {net.shortcut}"
+        )
     return list(_patterns(net, model.tensors, network_input(images_BHWC, model.info)))
 
 
 def draw(found: Sequence[tuple[str, Sequence[Pattern]]], *, relative: bool = True) -> bytes:
-    """A PNG: a panel per titled list of patterns, as the paper draws them: least, mean with deviation, most, threshold."""
+    """A PNG: a panel per titled list of patterns with least, mean and deviation, most, threshold, as in the paper."""
     figure = new_figure(figsize=(5.6 * len(found), 4.2))
     panels = figure.subplots(1, len(found), squeeze=False, sharey=True)[0]
     for axes, (title, patterns) in zip(panels, found, strict=True):

@@ -10,14 +10,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from os import PathLike
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from mobilenetv2 import files, spec
+from mobilenetv2 import spec
 from mobilenetv2.charts import new_figure, png
 from mobilenetv2.complexity import complexity
 from mobilenetv2.engine import cpu as cpus
@@ -63,10 +61,11 @@ def memory(network: Spec = PAPER, size: int = 224, *, parts: Sequence[int] = PAR
     blocks = spec.blocks(network.backbone)
     inside = {conv.name for block in blocks for conv in block.convolutions}
     others = max(layer.live for layer in costs.layers if layer.name not in inside)
+    areas = _areas(network, size)
     peaks = [
-        costs.peak.live if t == 1 else max(others, *(_split_elements(block, area, t) for block, area in _areas(network, size)))
+        costs.peak.live if t == 1 else max(others, *(_split_elements(block, area, t) for block, area in areas))
         for t in (*parts, None)
-    ]  # fmt: skip
+    ]
     return [Split(t, 4 * peak) for t, peak in zip((*parts, None), peaks, strict=True)]
 
 
@@ -133,7 +132,9 @@ def random_weights(block: BlockSpec, *, seed: int = 0) -> BlockWeights:
 
     def folded(conv: ConvSpec) -> Folded:
         depth = conv.kernel**2 * conv.in_channels // conv.groups
-        return Folded(rng.normal(0, (2 / depth) ** 0.5, (depth, conv.out_channels)), rng.normal(0, 0.1, conv.out_channels))
+        return Folded(
+            rng.normal(0, (2 / depth) ** 0.5, (depth, conv.out_channels)), rng.normal(0, 0.1, conv.out_channels)
+        )
 
     assert block.expand is not None
     return BlockWeights(folded(block.expand), folded(block.depthwise), folded(block.project))
@@ -186,7 +187,10 @@ def table(splits: Sequence[Split] = ()) -> Table:
     measured = any(split.seconds is not None for split in splits)
     columns = HEADER if measured else HEADER[:2]
     lines = tuple(
-        (f"t = {name}" if name[0] in "0123456789n" else name, tuple(Cell("", value) for value in values[: len(columns) - 1]))
+        (
+            f"t = {name}" if name[0] in "0123456789n" else name,
+            tuple(Cell("", value) for value in values[: len(columns) - 1]),
+        )
         for name, *values in rows(splits)
     )
     return Table("section5", "Section 5: an inverted residual in t parts, float32", columns[1:], lines)
@@ -221,7 +225,9 @@ def draw(splits: Sequence[Split]) -> bytes:
         series.append(("seconds", 1e3, "ms", "all blocks in t parts", "#f08c00"))
     for field, scale, unit, name, colour in series:
         axes = panels[int(field == "seconds")]
-        axes.plot([s.t for s in known], [scale * getattr(s, field) for s in known], "o-", color=colour, ms=4, label=name)
+        axes.plot(
+            [s.t for s in known], [scale * getattr(s, field) for s in known], "o-", color=colour, ms=4, label=name
+        )
         axes.set(xlabel="t", ylabel=unit)
     if own is not None:
         for axes, value in zip(panels, (own.own_bytes, own.seconds), strict=True):
@@ -232,13 +238,6 @@ def draw(splits: Sequence[Split]) -> bytes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(fontsize=8, frameon=False)
     return png(figure)
-
-
-def write(path: str | PathLike[str], *, splits: Sequence[Split] = ()) -> dict[str, Any]:
-    """Draw `splits`, or memory by the formula, to `path`; the numbers."""
-    splits = splits or memory()
-    files.write_bytes(path, draw(splits))
-    return {"splits": [asdict(split) for split in splits]}
 
 
 def _maps(network: Spec, size: int) -> list[tuple[BlockSpec, tuple[int, int]]]:

@@ -64,7 +64,7 @@ class Run:
     loss: tuple[float, ...]
 
 
-def run(variant: str, seed: int, recipe: Ablation = Ablation()) -> Run:  # noqa: B008 - frozen
+def run(variant: str, seed: int, recipe: Ablation = Ablation()) -> Run:
     """Train `variant` from the initial weights, order and flips that `seed` gives.
 
     Raises `UsageError` for a variant that is none of `VARIANTS`, and for fewer pictures than a batch.
