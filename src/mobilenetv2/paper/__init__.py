@@ -21,6 +21,7 @@ TABLES: dict[str, str] = {  # name -> module:function; each of them () -> Table
     "table2": "tables:table2",
     "table3": "tables:table3",
     "table4": "tables:table4",
+    "grid": "grid:grid",
     "table5": "tables_tasks:table5",
     "table6": "tables_tasks:table6",
     "table7": "tables_tasks:table7",
