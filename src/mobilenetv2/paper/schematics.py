@@ -100,14 +100,17 @@ def figure4(path: str | PathLike[str]) -> dict[str, Any]:
 
 def _write(path: str | PathLike[str], drawings: Sequence[Drawing], grid: tuple[int, int]) -> dict[str, Any]:
     figure = new_figure(figsize=(5.4 * grid[1], 2.6 * grid[0] + 0.3))
-    for axes, drawing in zip(figure.subplots(*grid).flat, drawings, strict=True):
-        _draw(axes, drawing)
+    every = list(figure.subplots(*grid).flat)
+    longest = max([_draw(axes, drawing) for axes, drawing in zip(every, drawings, strict=True)])
+    for axes in every:
+        axes.set_xlim(-0.3, longest + 0.1)  # one scale, so that thicknesses can be compared
     figure.supxlabel("thickness: channels;  hatched: no non-linearity after it;  pale: the next block's", fontsize=8)
     files.write_bytes(path, png(figure))
     return {"blocks": [drawing.facts for drawing in drawings]}
 
 
-def _draw(axes: Axes, drawing: Drawing) -> None:
+def _draw(axes: Axes, drawing: Drawing) -> float:
+    """Draws the block from x = 0; gives where it ends."""
     from matplotlib.patches import FancyArrowPatch
 
     shown = (*drawing.convs, *drawing.following)
@@ -122,7 +125,8 @@ def _draw(axes: Axes, drawing: Drawing) -> None:
         edge = edge / conv.stride**0.6
         x = start + GAP
         for sign in (-1, 1):
-            axes.plot((start, x), (sign * before / 2, sign * edge / 2), color=LINE, lw=0.8)
+            front = start - SLANT * before  # hidden behind the side face where that covers it
+            axes.plot((front, x), (sign * before / 2, sign * edge / 2), color=LINE, lw=0.8, zorder=0)
         axes.text((start + x) / 2, -before / 2 - 0.22, _name(conv), ha="center", va="top", fontsize=7, color=LINE)
         tops.append((x, edge))
         pale = i >= len(drawing.convs)
@@ -132,10 +136,12 @@ def _draw(axes: Axes, drawing: Drawing) -> None:
         ends = (x0 + 0.35, y0 / 2 + SLANT), (x1 + 0.35, y1 / 2 + SLANT)
         arc = FancyArrowPatch(*ends, connectionstyle="arc3,rad=-0.25", arrowstyle="-|>", mutation_scale=10, color=LINE)
         axes.add_patch(arc)
-        axes.text((x0 + x1) / 2 + 0.35, 1.65, drawing.joined, ha="center", fontsize=8, color=LINE)
-    axes.set(xlim=(-0.3, max(x + 0.6, 5.2)), ylim=(-1.15, 1.9), aspect="equal")
+        top = max(y0, y1) / 2 + SLANT + 0.125 * (x1 - x0) + 0.1
+        axes.text((x0 + x1) / 2 + 0.35, top, drawing.joined, ha="center", fontsize=8, color=LINE)
+    axes.set(ylim=(-1.0, 2.1), aspect="equal")
     axes.set_title(drawing.title, fontsize=10)
     axes.axis("off")
+    return x
 
 
 def _box(axes: Axes, x: float, edge: float, channels: int, *, linear: bool, pale: bool = False) -> float:

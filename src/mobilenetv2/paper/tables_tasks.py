@@ -18,9 +18,7 @@ def table5() -> Table:
     """The layers of SSD and SSDLite on MobileNetV2 for 80 classes and background, at 320 x 320."""
     plain, lite = (_head(complexity(Spec(head=SSDLite(separable=s)), SIZE)) for s in (False, True))
     cut = f"{multiply_adds(plain) / 1e9:.3f}B, cut"
-    twice = (
-        f"{multiply_adds(lite) / 1e9:.3f}B; twice that, operations instead of multiply-adds, is near the printed one"
-    )
+    twice = f"{multiply_adds(lite) / 1e9:.3f}B; twice that (operations, not multiply-adds) is near the printed one"
     rows = (
         ("SSD", (count("14.8M", parameters(plain)), count("1.25B", multiply_adds(plain), convention=cut))),
         ("SSDLite", (count("2.1M", parameters(lite)), count("0.35B", multiply_adds(lite), reason=twice))),
