@@ -1,4 +1,4 @@
-"""What the MobileNetV2 paper (arXiv 1801.04381) prints, recomputed: its tables and figures by name.
+"""What the paper (arXiv 1801.04381) prints, recomputed: its tables by number, and a registry of its figures.
 
 A table is a function without arguments that gives `cells.Table`. A figure is a function of the PNG's path, which writes
 it and gives the facts that the picture shows, as JSON has them. Both are looked up by name and imported when asked for.

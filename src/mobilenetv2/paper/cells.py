@@ -90,16 +90,27 @@ def count(printed: str, value: int, *, reason: str = "", convention: str = "") -
     Papers round or cut: either agrees. Where neither does, ours is shown with one digit more, and there must be a
     `reason`; `convention` is a remark on a cell that agrees.
     """
+    _, unit, digits = _parts(printed)
+    if matches(printed, value):
+        return Cell(printed, printed, reason=convention)
+    assert reason, f"{printed} is not {value} and no reason says why"
+    exact = Decimal(value) / UNITS.get(unit, 1)
+    return Cell(printed, f"{exact.quantize(Decimal(1).scaleb(-digits - 1), ROUND_HALF_UP)}{unit}", reason=reason)
+
+
+def matches(printed: str, value: int) -> bool:
+    """Whether `value` rounded or cut to the digits of `printed`, such as "3.4M", is what is printed."""
+    number, unit, digits = _parts(printed)
+    exact, step = Decimal(value) / UNITS.get(unit, 1), Decimal(1).scaleb(-digits)
+    return Decimal(number) in (exact.quantize(step, ROUND_HALF_UP), exact.quantize(step, ROUND_DOWN))
+
+
+def _parts(printed: str) -> tuple[str, str, int]:
+    """Number, unit, and digits after the point."""
     found = re.fullmatch(r"([\d.]+)([KMB]?)", printed)
     assert found, printed
     number, unit = found.groups()
-    digits = len(number.partition(".")[2])
-    exact = Decimal(value) / UNITS.get(unit, 1)
-    step = Decimal(1).scaleb(-digits)
-    if Decimal(number) in (exact.quantize(step, ROUND_HALF_UP), exact.quantize(step, ROUND_DOWN)):
-        return Cell(printed, printed, reason=convention)
-    assert reason, f"{printed} is not {value} and no reason says why"
-    return Cell(printed, f"{exact.quantize(step.scaleb(-1), ROUND_HALF_UP)}{unit}", reason=reason)
+    return number, unit, len(number.partition(".")[2])
 
 
 def quoted(printed: str) -> Cell:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mobilenetv2.complexity import LayerCost, chain
-from mobilenetv2.spec import Backbone, ConvSpec, Spec, SSDLite, blocks, ssdlite, stem
+from mobilenetv2.complexity import LayerCost, chain, complexity
+from mobilenetv2.spec import Backbone, ConvSpec, DeepLab, Spec, SSDLite, all_convolutions, deeplab, ssdlite
 
 V1_BLOCKS: tuple[tuple[int, int], ...] = (
     # channels, stride of the depthwise convolution
@@ -18,7 +18,6 @@ V1_BLOCKS: tuple[tuple[int, int], ...] = (
     (512, 1), (512, 1), (512, 1), (512, 1), (512, 1), (1024, 2), (1024, 1),
 )  # fmt: skip
 SHUFFLENET_STAGES: tuple[tuple[int, int], ...] = ((240, 4), (480, 8), (960, 4))  # channels at 1x for g = 3, units
-SHUFFLENET_STEM = 24
 CLASSES = 1000
 
 
@@ -55,17 +54,17 @@ def mobilenet_v1(output_stride: int = 32) -> Network:
     return Network("MobileNetV1", (_conv("stem", 3, 32, 3, 2),), tuple(body), 1, _linear(channels))
 
 
-def shufflenet(scale: float, groups: int = 3) -> Network:
-    """ShuffleNet at a scale of its channels; a unit of stride 2 is joined to its pooled input."""
+def shufflenet(scale: float, *, stem: int, groups: int = 3) -> Network:
+    """ShuffleNet at a scale of its units' channels; a unit of stride 2 is joined to its pooled input."""
     body: list[ConvSpec] = []
-    channels = first = round(SHUFFLENET_STEM * scale)
+    channels = stem
     for s, (width, units) in enumerate(SHUFFLENET_STAGES):
         out_channels = round(width * scale)
         for i in range(units):
             made = out_channels - channels if i == 0 else out_channels
             body += shuffle_unit(f"{s}.{i}", channels, made, out_channels // 4, 2 if i == 0 else 1, groups, i + s == 0)
             channels = out_channels
-    return Network(f"ShuffleNet {scale:g}x", (_conv("stem", 3, first, 3, 2),), tuple(body), 2, _linear(channels))
+    return Network(f"ShuffleNet {scale:g}x", (_conv("stem", 3, stem, 3, 2),), tuple(body), 2, _linear(channels))
 
 
 def shuffle_unit(
@@ -77,12 +76,6 @@ def shuffle_unit(
         replace(_conv(f"{name}.1", narrow, narrow, 3, stride, narrow), activation="linear"),
         replace(_conv(f"{name}.2", narrow, out_channels, groups=groups), activation="linear"),
     )
-
-
-def v2_features(output_stride: int, size: int) -> tuple[LayerCost, ...]:
-    """MobileNetV2 up to its last block, of 320 channels."""
-    net = Backbone(output_stride=output_stride)
-    return chain([stem(net), *(conv for block in blocks(net) for conv in block.convolutions)], size)
 
 
 def v1_detector(size: int) -> tuple[LayerCost, ...]:
@@ -103,15 +96,42 @@ def v1_detector(size: int) -> tuple[LayerCost, ...]:
     return tuple(result)
 
 
-def deeplab_head(channels: int, size: int, *, aspp: bool, output_stride: int) -> tuple[LayerCost, ...]:
-    """DeepLabv3's head for 21 outputs on a square map of `size`: its mean and 1x1, with `aspp` three atrous 3x3."""
-    rates = tuple(rate * 16 // output_stride for rate in (6, 12, 18)) if aspp else ()
-    branches = [_conv("1x1", channels, 256), *(_conv(f"rate {r}", channels, 256, 3, dilation=r) for r in rates)]
-    result = list(chain((_conv("pooling", channels, 256),), 1))
-    for branch in branches:
-        result += chain((branch,), size)
-    logits = replace(_linear(256), name="logits", out_channels=21)
-    return (*result, *chain((_conv("project", 256 * (1 + len(branches)), 256), logits), size))
+def v2_segmenter(size: int, output_stride: int, *, aspp: bool, padded: bool = False) -> tuple[LayerCost, ...]:
+    """Mobile DeepLabv3 on MobileNetV2's 320 channels. `padded`: see `atrous_excess`."""
+    spec = Spec(Backbone(output_stride=output_stride), DeepLab(aspp=aspp))
+    costs = complexity(spec, size).layers
+    return atrous_excess(costs, all_convolutions(spec)) if padded else costs
+
+
+def v1_segmenter(size: int, output_stride: int, *, aspp: bool, padded: bool = False) -> tuple[LayerCost, ...]:
+    """The same head on MobileNetV1's 1024 channels."""
+    network, found = (
+        mobilenet_v1(output_stride),
+        deeplab.layers(Spec(Backbone(output_stride=output_stride), DeepLab(aspp=aspp))),
+    )
+    source = network.body[-1].out_channels
+    backbone = network.features(size)
+    edge = backbone[-1].output[0]
+    branches = [replace(conv, in_channels=source) for conv in found.branches]
+    pooling = chain((replace(found.pooling, in_channels=source),), 1)
+    head = [cost for branch in branches for cost in chain((branch,), edge)]
+    costs = (*backbone, *pooling, *head, *chain((found.project, found.logits), edge))
+    convs = (*network.stem, *network.body, found.pooling, *branches, found.project, found.logits)
+    return atrous_excess(costs, convs) if padded else costs
+
+
+def atrous_excess(costs: Sequence[LayerCost], convs: Sequence[ConvSpec]) -> tuple[LayerCost, ...]:
+    """The same costs where a convolution of dilation d is computed on a map padded to a multiple of d.
+
+    So did TensorFlow 1: it cut the map into d x d smaller ones (space_to_batch), of equal size.
+    """
+    dilations = {conv.name: conv.dilation for conv in convs}
+    result: list[LayerCost] = []
+    for cost in costs:
+        d, (height, width, _) = dilations.get(cost.name, 1), cost.output
+        grown = -(-height // d) * d * -(-width // d) * d
+        result.append(replace(cost, multiply_adds=cost.multiply_adds * grown // (height * width)))
+    return tuple(result)
 
 
 def parameters(costs: Sequence[LayerCost]) -> int:
