@@ -79,6 +79,7 @@ def test_figure7_counts_the_channels_of_the_reference_backend(random_model) -> N
         ("s16.expanded", spec.blocks(model.info.spec.backbone)[13].expand),
         ("out", spec.last(model.info.spec.backbone)),
     ):
+        assert conv is not None
         positive = (maps[name] > 0).sum(-1)
         pattern = found[conv.name]
         assert (pattern.least, pattern.most) == (positive.min(), positive.max())

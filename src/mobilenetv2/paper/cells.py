@@ -18,13 +18,15 @@ UNITS = {"K": 10**3, "M": 10**6, "B": 10**9}
 class Cell:
     """One cell. `printed` and `ours` are as they are shown; "" where there is none.
 
-    `reason` says why they differ, or by which convention they agree; a computed cell that differs has one.
+    `exact` is ours in full, where it was counted. `reason` says why they differ, or by which convention they agree; a
+    computed cell that differs has one.
     """
 
     printed: str
     ours: str
     mark: Mark = "computed"
     reason: str = ""
+    exact: int | None = None
 
     @property
     def agrees(self) -> bool:
@@ -92,10 +94,12 @@ def count(printed: str, value: int, *, reason: str = "", convention: str = "") -
     """
     _, unit, digits = _parts(printed)
     if matches(printed, value):
-        return Cell(printed, printed, reason=convention)
+        return Cell(printed, printed, reason=convention, exact=value)
     assert reason, f"{printed} is not {value} and no reason says why"
     exact = Decimal(value) / UNITS.get(unit, 1)
-    return Cell(printed, f"{exact.quantize(Decimal(1).scaleb(-digits - 1), ROUND_HALF_UP)}{unit}", reason=reason)
+    return Cell(
+        printed, f"{exact.quantize(Decimal(1).scaleb(-digits - 1), ROUND_HALF_UP)}{unit}", reason=reason, exact=value
+    )
 
 
 def matches(printed: str, value: int) -> bool:

@@ -196,7 +196,7 @@ def table(splits: Sequence[Split] = ()) -> Table:
     return Table("section5", "Section 5: an inverted residual in t parts, float32", columns[1:], lines)
 
 
-def rows(splits: Sequence[Split]) -> list[tuple[str, str, str, str]]:
+def rows(splits: Sequence[Split]) -> list[tuple[str, ...]]:
     """A line per t: what it is, the formula's bytes, our bytes, milliseconds."""
     names = {0: "the engine's own: rows, or the whole map panel by panel", None: "n"}
     return [
