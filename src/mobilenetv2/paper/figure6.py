@@ -122,7 +122,9 @@ def draw(result: Mapping[str, Any]) -> bytes:
         axes.set_xlabel("epoch")
         axes.grid(color="#f1f3f5")
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(loc="lower right", fontsize=8, frameon=False)
+        axes.set_ylim(0, 100)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(loc="upper left", fontsize=8, frameon=False)
         axes.set_ylabel("validation accuracy, %")
     return png(figure)
 
