@@ -116,7 +116,8 @@ def draw(result: Mapping[str, Any]) -> bytes:
             axes.fill_between(
                 epochs, curve.mean - curve.spread, curve.mean + curve.spread, color=colour, alpha=0.2, lw=0
             )
-            name = f"{NAMES[variant]}: {curve.mean[-1]:.1f} ± {curve.spread[-1]:.1f}"
+            spread = f" ± {curve.spread[-1]:.1f}" if len(curve.finals) > 1 else ", one seed"
+            name = f"{NAMES[variant]}: {curve.mean[-1]:.1f}{spread}"
             axes.plot(epochs, curve.mean, color=colour, label=name)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("epoch")
