@@ -116,13 +116,16 @@ def draw(result: Mapping[str, Any]) -> bytes:
             axes.fill_between(
                 epochs, curve.mean - curve.spread, curve.mean + curve.spread, color=colour, alpha=0.2, lw=0
             )
-            name = f"{NAMES[variant]}: {curve.mean[-1]:.1f} ± {curve.spread[-1]:.1f}"
+            spread = f" ± {curve.spread[-1]:.1f}" if len(curve.finals) > 1 else ", one seed"
+            name = f"{NAMES[variant]}: {curve.mean[-1]:.1f}{spread}"
             axes.plot(epochs, curve.mean, color=colour, label=name)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("epoch")
         axes.grid(color="#f1f3f5")
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(loc="lower right", fontsize=8, frameon=False)
+        axes.set_ylim(0, 100)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(loc="upper left", fontsize=8, frameon=False)
         axes.set_ylabel("validation accuracy, %")
     return png(figure)
 
