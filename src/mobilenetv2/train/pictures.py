@@ -46,6 +46,11 @@ class Pictures:
         """RGB [H, W, 3] of picture `index`."""
         return image.read(self.samples[index].picture) if self.pixels is None else self.pixels[index]
 
+    def per_class(self, classes: int) -> list[int]:
+        """How many pictures each class has."""
+        counted = Counter(sample.label for sample in self.samples)
+        return [counted[label] for label in range(classes)]
+
     def shuffled(self, generator: np.random.Generator) -> IntArray:
         """Every index once, in an order that follows from the pictures' shards and `generator` alone.
 
