@@ -122,6 +122,7 @@ class Task(Protocol):
 
 TASKS = {
     "classification": "mobilenetv2.train.classification_task",
+    "detection": "mobilenetv2.train.detection_task",
 }
 
 
