@@ -81,8 +81,8 @@ class Detector(Learner[SSDLite]):
             self._found.append((sample, found_boxes(answer)))
 
     def measured_scores(self) -> dict[str, float]:
-        """ "val_loss", "val_ap50" (VOC's average precision at an overlap of 0.5) and "val_ap" (COCO's, 0.5 to 0.95); the
-        last two only where there was anything to find."""
+        """What was found: "val_loss", "val_ap50" (VOC's average precision at an overlap of 0.5) and "val_ap" (COCO's);
+        the last two only where there was anything to find."""
         loss, pictures = self.summed(self._loss).tolist()
         if not pictures:
             return {}
