@@ -75,7 +75,7 @@ def test_the_task_is_found_out_and_the_losses_have_names(dataset: Path, tmp_path
     assert {"train_class_loss", "train_box_loss", "val_loss", "val_ap50", "val_ap"} <= set(header)
 
 
-def test_a_run_that_goes_on_gives_the_same_weights(dataset: Path, tmp_path: Path) -> None:
+def test_the_same_arguments_give_the_same_weights(dataset: Path, tmp_path: Path) -> None:
     recipe = tiny("epochs=2")
     whole = train(dataset, tmp_path / "whole", recipe)
     again = train(dataset, tmp_path / "again", recipe)
