@@ -66,9 +66,13 @@ def test_detectors_touch_nothing_outside(
         monkeypatch.setenv("MOBILENETV2_CPU", level)
     monkeypatch.setattr(pack, "aligned_zeros", lambda size: guarded_floats(size, at_end=at_end))
     head = {"taps": ("s4.expanded", "out"), "extras": (16, 5), "anchors": (((0.3, 0.3), (0.5, 0.4)),) * 4}
-    for classes, more in ((1, {"round_nearest": 1}), (20, {"padding": "same"})):
+    for heads, more in (
+        ({"classes": 1}, {"round_nearest": 1}),
+        ({"classes": 20}, {"padding": "same"}),
+        ({"classes": 20, "separable": False}, {"padding": "same", "round_nearest": 1}),
+    ):
         stages = ((1, 8, 1, 1), (3, 9, 2, 2), (4, 17, 2, 2))
-        model = random_detector(head={**head, "classes": classes}, stages=stages, last_channels=33, **more)
+        model = random_detector(head={**head, **heads}, stages=stages, last_channels=33, **more)
         assert_untouched(model, at_end=at_end)
 
 

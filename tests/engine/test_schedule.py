@@ -147,7 +147,9 @@ def test_blocks_of_one_shape_share_their_code() -> None:
 
 @pytest.mark.parametrize("cpu", CPUS, ids=lambda cpu: cpu.name)
 @pytest.mark.parametrize(
-    ("network", "size"), [(Spec(), 224), (Spec(head=SSDLite(classes=20)), 320)], ids=["classifier", "detector"]
+    ("network", "size"),
+    [(Spec(), 224), (Spec(head=SSDLite(classes=20)), 320), (Spec(head=SSDLite(classes=20, separable=False)), 320)],
+    ids=["classifier", "detector", "plain SSD"],
 )
 def test_code_is_made_for_every_cpu_and_its_inner_loops_do_not_spill(
     network: Spec, size: int, cpu: schedule.Cpu

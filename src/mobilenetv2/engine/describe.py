@@ -9,9 +9,9 @@ from typing import Any
 from mobilenetv2 import spec
 from mobilenetv2.complexity import complexity
 from mobilenetv2.engine import cpu
-from mobilenetv2.engine.operations import Block, Chain, Mean, Operation, Pool, Resize, Stem, Tiled
+from mobilenetv2.engine.operations import Block, Chain, Convolution, Mean, Operation, Pool, Resize, Stem, Tiled
 from mobilenetv2.engine.plan import Plan, Step, fitted
-from mobilenetv2.engine.schedule import Product
+from mobilenetv2.engine.schedule import Product, Tiling
 from mobilenetv2.spec import Spec
 
 
@@ -147,7 +147,7 @@ def _maps(operation: Operation) -> list[int]:
             maps = _maps(stem) if stem else [pixels * (expand or depthwise).in_channels]
             maps += [pixels * expand.out_channels] if expand else []
             return [*maps, out * depthwise.out_channels, out * operation.map_channels]
-        case Stem(conv=conv):
+        case Stem(conv=conv) | Convolution(conv=conv):
             return [operation.height * operation.width * conv.in_channels, math.prod(operation.out) * conv.out_channels]
         case Mean():
             return [operation.pixels * operation.channels, operation.channels]
@@ -172,6 +172,9 @@ def schedule_text(step: Step) -> str:
         return "; ".join(_block(block) for block in operation.blocks)
     if isinstance(operation, Block):
         return _block(operation)
+    if isinstance(operation, Convolution):
+        rows, columns, vectors = _tiling(operation.tiling)
+        return f"tiles {rows} x {columns} pixels x {vectors}"
     return f"tiles {_tile(operation.product)}" if isinstance(operation, Tiled) else ""
 
 
@@ -184,6 +187,12 @@ def _block(operation: Block) -> str:
     )
     expand = f"expand {_tile(chosen.expand)}, " if chosen.expand else ""
     return f"{how}; {expand}project {_tile(chosen.project)}"
+
+
+def _tiling(tiling: Tiling) -> tuple[int, int, int]:
+    """The largest tile: rows, columns, vectors of channels."""
+    rows, columns = (max(piece.size for piece in pieces) for pieces in (tiling.rows, tiling.columns))
+    return rows, columns, max(len(panel.widths) for panel in tiling.panels)
 
 
 def _tile(product: Product) -> str:

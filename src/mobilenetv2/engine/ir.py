@@ -68,17 +68,22 @@ class Kernel:
     # control
 
     @contextmanager
-    def loop(self, start: Number, stop: Number, step: int = 1, *, carry: list[Value] | None = None) -> Iterator[Number]:
+    def loop(
+        self, start: Number, stop: Number, step: int = 1, *, carry: list[Value] | None = None, turns: bool = False
+    ) -> Iterator[Number]:
         """for i in range(start, stop, step). The block updates the values in `carry`, which flow through the turns.
 
         Bounds known now must allow one turn, and one turn is no loop at all; with bounds known later there may
-        be none, and then nothing can be carried.
+        be none, and then nothing can be carried, unless the caller knows that there are `turns`.
         """
         if isinstance(start, int) and isinstance(stop, int):
             assert start < stop
             if start + step >= stop:
                 yield start
                 return
+            with self._turns(start, stop, step, carry if carry is not None else []) as i:
+                yield i
+        elif turns:
             with self._turns(start, stop, step, carry if carry is not None else []) as i:
                 yield i
         else:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mobilenetv2.engine import schedule
-from mobilenetv2.engine.schedule import BlockSchedule, Panel, Product
+from mobilenetv2.engine.schedule import BlockSchedule, Panel, Product, Tiling
 from mobilenetv2.spec import Activation, ConvSpec, Shortcut
 
 Sections = tuple[tuple[str, int], ...]  # names and sizes
@@ -277,6 +277,28 @@ class Pointwise(_Needs):
 
 
 @dataclass(frozen=True, slots=True)
+class Convolution(_Needs):
+    """A k x k convolution that is not depthwise, on a map of `height` x `width`: a sum of products of shifted rows."""
+
+    conv: ConvSpec
+    height: int
+    width: int
+    tiling: Tiling
+
+    @property
+    def out(self) -> tuple[int, int]:
+        return self.conv.out_size(self.height), self.conv.out_size(self.width)
+
+    @property
+    def map_channels(self) -> int:
+        return self.conv.out_channels
+
+    @property
+    def weights(self) -> Sections:
+        return (("weight", math.prod(self.conv.weight_shape)), ("bias", self.conv.out_channels))
+
+
+@dataclass(frozen=True, slots=True)
 class Mean(_Needs):
     """The mean over a map of `pixels`, channel by channel: what image-level pooling begins with."""
 
@@ -304,7 +326,7 @@ class Resize(_Needs):
 
 
 Tiled = Stem | Pool | Linear | Pointwise  # one product
-Operation = Tiled | Block | Chain | Mean | Resize
+Operation = Tiled | Block | Chain | Convolution | Mean | Resize
 
 
 def multiply_adds(operation: Operation) -> int:
@@ -318,7 +340,7 @@ def multiply_adds(operation: Operation) -> int:
                 total += math.prod(expand.weight_shape) * operation.height * operation.width
             both = math.prod(depthwise.weight_shape) + math.prod(project.weight_shape)
             return total + both * math.prod(operation.out)
-        case Stem():
+        case Stem() | Convolution():
             return math.prod(operation.conv.weight_shape) * math.prod(operation.out)
         case Mean() | Resize():
             return 0
@@ -335,6 +357,8 @@ def panels(operation: Operation, section: str) -> tuple[Panel, ...]:
         if section == "project":
             return operation.schedule.project.panels
         return operation.schedule.panels
+    if isinstance(operation, Convolution):
+        return operation.tiling.panels
     assert isinstance(operation, Tiled), "no other has weights"
     return operation.product.panels
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 
 from mobilenetv2 import spec
 from mobilenetv2.engine import schedule
-from mobilenetv2.engine.operations import Block, Chain, Linear, Operation, Pointwise, Pool, Slice, Stem
+from mobilenetv2.engine.operations import Block, Chain, Convolution, Linear, Operation, Pointwise, Pool, Slice, Stem
 from mobilenetv2.engine.schedule import Cpu, Dealt, Limits, Product
-from mobilenetv2.errors import UsageError
 from mobilenetv2.spec import Backbone, BlockSpec, Classifier, ConvSpec, Spec, ssdlite
 
 PARTS = ("expand", "depthwise", "project")
@@ -67,10 +66,7 @@ class Work:
 def walk(
     network: Spec, size: tuple[int, int], cpu: Cpu, *, threads: int, limits: Limits
 ) -> tuple[list[Work], tuple[Output, ...]]:
-    """The steps of `network` for images of `size` (height, width), and what they give to the caller.
-
-    Raises `UsageError` where there are no kernels for its layers.
-    """
+    """The steps of `network` for images of `size` (height, width), and what they give to the caller."""
     walker = _Walker(cpu, threads, limits)
     image = Map("image", *size, network.backbone.in_channels)
     task = _classifier if isinstance(network.head, Classifier) else _detector
@@ -92,8 +88,6 @@ def _classifier(walker: _Walker, network: Spec, image: Map) -> tuple[Output, ...
 def _detector(walker: _Walker, network: Spec, image: Map) -> tuple[Output, ...]:
     """Heads follow the map that they read. What one makes is a run of anchors, written to its place among all."""
     head = ssdlite.head_of(network)
-    if not head.separable:
-        raise UsageError("the engine has no kernels for plain SSD (separable: false): choose --backend torch")
     layers, taps = ssdlite.layers(network), spec.taps(network.backbone)
     size = image.height, image.width
     count = ssdlite.anchor_count(network, size)
@@ -230,14 +224,22 @@ class _Walker:
         self.steps.append(Work(name, operation, layers, source, written, target_at, shared))
         return written
 
-    def pointwise(self, name: str, conv: ConvSpec, source: Map) -> Map:
+    def pointwise(self, name: str, conv: ConvSpec, source: Map, *, target: str = "", target_at: int = 0) -> Map:
         """A 1x1 convolution whose map must exist."""
         size = source.height, source.width
         shape = self.product(
             source.height * source.width, conv.in_channels, conv.out_channels, dealt="tiles", beyond=True
         )
         operation = Pointwise(conv.activation, size, shape, Slice(0, conv.out_channels))
-        return self.add(name, operation, {"": conv.name}, source, size)
+        return self.add(name, operation, {"": conv.name}, source, size, target=target, target_at=target_at)
+
+    def convolution(self, name: str, conv: ConvSpec, source: Map, *, target: str = "", target_at: int = 0) -> Map:
+        """A k x k convolution that is not depthwise."""
+        size = source.height, source.width
+        bare = nameless(conv)
+        operation = Convolution(bare, *size, schedule.tiling(bare, *size, self._cpu, threads=self._threads))
+        layers = {"": conv.name}
+        return self.add(name, operation, layers, source, operation.out, target=target, target_at=target_at)
 
     def block(
         self, name: str, block: BlockSpec, source: Map, *, first: tuple[Stem, str] | None = None, keep: bool = False,
@@ -256,9 +258,18 @@ class _Walker:
     def convolutions(
         self, name: str, convs: tuple[ConvSpec, ...], source: Map, *, target: str = "", target_at: int = 0
     ) -> Map:
-        """A head's depthwise and 1x1 convolutions, perhaps with a 1x1 before them: a block in all but name."""
-        *expand, depthwise, project = convs
-        block = BlockSpec(0, name, expand[0] if expand else None, depthwise, project, "none")
+        """What a detector puts on a map: a 1x1 convolution, a 3x3, or a 1x1 before a 3x3.
+
+        Where the 3x3 is a depthwise and a 1x1, these are a block in all but name.
+        """
+        *before, conv = convs
+        if conv.kernel > 1 or not before:
+            for squeeze in before:
+                source = self.pointwise(f"{name} squeeze", squeeze, source)
+            write = self.pointwise if conv.kernel == 1 else self.convolution
+            return write(name, conv, source, target=target, target_at=target_at)
+        *expand, depthwise = before
+        block = BlockSpec(0, name, expand[0] if expand else None, depthwise, conv, "none")
         return self.block(name, block, source, target=target, target_at=target_at)
 
     def chain(self, name: str, blocks: tuple[BlockSpec, ...], stem: Stem, layer: str, source: Map) -> Map:

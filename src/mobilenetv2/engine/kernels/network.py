@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from mobilenetv2.engine.abi import ENTRY, NUMBERS, POINTERS
 from mobilenetv2.engine.ir import Kernel, Module
-from mobilenetv2.engine.kernels import ends, head, inverted_residual, team
+from mobilenetv2.engine.kernels import convolution, ends, head, inverted_residual, team
 from mobilenetv2.engine.operations import (
     Block,
     Chain,
+    Convolution,
     Linear,
     Mean,
     Operation,
@@ -66,6 +67,8 @@ def _kernel(module: Module, name: str, operation: Operation, barrier: Kernel) ->
             return ends.emit_linear(module, name, operation)
         case Pointwise():
             return head.emit_pointwise(module, name, operation)
+        case Convolution():
+            return convolution.emit(module, name, operation)
         case Mean():
             return head.emit_mean(module, name, operation)
         case Resize():

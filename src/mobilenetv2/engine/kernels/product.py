@@ -50,25 +50,46 @@ def panel_weights(
 def tile(f: Kernel, rows: int, pixels: Pixels, first: Number, weights: Weights, turn: Turn) -> list[list[Value]]:
     """bias + pixels x weights for `rows` rows from `first`: sums[row][vector], added up in the order of K."""
     panel = weights.panel
-    parts = list(zip(panel.offsets, panel.widths, strict=True))
-    sums = [f.load(weights.bias + at, width) for _ in range(rows) for at, width in parts]
+    sums = start(f, rows, weights)
     for number, line in enumerate(pixels.lines):
-        pixel = line + first * pixels.stride
         weight = weights.weight + number * pixels.depth * panel.channels
-        with f.loop(0, pixels.depth, carry=sums) as k:
-            row = weight + k * panel.channels
-            vectors = [f.load(row + at, width) for at, width in parts]
-            if weights.ahead:
-                for line in range(0, panel.channels, LINE):
-                    f.prefetch(row + (weights.ahead + line))
-            turn(k)
-            for m in range(rows):
-                element = pixel + k + m * pixels.stride
-                lanes = {width: f.splat(element, width) for width in panel.widths}
-                for n, vector in enumerate(vectors):
-                    i = m * len(parts) + n
-                    sums[i] = f.fma(lanes[panel.widths[n]], vector, sums[i])
-    return [sums[m * len(parts) : (m + 1) * len(parts)] for m in range(rows)]
+        offsets = [m * pixels.stride for m in range(rows)]
+        accumulate(f, sums, line + first * pixels.stride, offsets, weight, weights, pixels.depth, turn)
+    return by_row(sums, rows)
+
+
+def start(f: Kernel, rows: int, weights: Weights) -> list[Value]:
+    """The sums of a tile before anything is added: the biases, row by row, vector by vector."""
+    parts = list(zip(weights.panel.offsets, weights.panel.widths, strict=True))
+    return [f.load(weights.bias + at, width) for _ in range(rows) for at, width in parts]
+
+
+def accumulate(
+    f: Kernel, sums: list[Value], pixel: Pointer, offsets: Sequence[int], weight: Pointer, weights: Weights,
+    depth: int, turn: Turn = lambda _: None,
+) -> None:  # fmt: skip
+    """Add `depth` elements of K to a tile's sums: row m's lie at `pixel + offsets[m]`, their weights at `weight`."""
+    panel = weights.panel
+    parts = list(zip(panel.offsets, panel.widths, strict=True))
+    with f.loop(0, depth, carry=sums) as k:
+        row = weight + k * panel.channels
+        vectors = [f.load(row + at, width) for at, width in parts]
+        if weights.ahead:
+            for line in range(0, panel.channels, LINE):
+                f.prefetch(row + (weights.ahead + line))
+        turn(k)
+        for m, offset in enumerate(offsets):
+            element = pixel + k + offset
+            lanes = {width: f.splat(element, width) for width in panel.widths}
+            for n, vector in enumerate(vectors):
+                i = m * len(parts) + n
+                sums[i] = f.fma(lanes[panel.widths[n]], vector, sums[i])
+
+
+def by_row(sums: list[Value], rows: int) -> list[list[Value]]:
+    """A tile's sums as sums[row][vector]."""
+    each = len(sums) // rows
+    return [sums[m * each : (m + 1) * each] for m in range(rows)]
 
 
 def product(
