@@ -8,7 +8,8 @@ from mobilenetv2 import complexity, spec
 from mobilenetv2.engine import cpu as cpus
 from mobilenetv2.engine import jit, schedule
 from mobilenetv2.engine.kernels import network as kernels
-from mobilenetv2.engine.operations import Block, Chain, Operation, aligned
+from mobilenetv2.engine.needs import aligned
+from mobilenetv2.engine.operations import Block, Chain, Operation
 from mobilenetv2.engine.plan import Buffer, place, plan
 from mobilenetv2.spec import Spec, SSDLite
 from mobilenetv2.spec_fields import backbone

@@ -8,11 +8,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mobilenetv2 import spec
-from mobilenetv2.engine import schedule
-from mobilenetv2.engine.operations import Block, Chain, Convolution, Linear, Operation, Pointwise, Pool, Slice, Stem
+from mobilenetv2.engine import schedule, tiling
+from mobilenetv2.engine.head_operations import Branch, Convolution, Mean, PixelHead, Pointwise, Slice
+from mobilenetv2.engine.operations import Block, Chain, Linear, Operation, Pool, Stem
 from mobilenetv2.engine.schedule import Cpu, Dealt, Limits, Product
 from mobilenetv2.spec import Backbone, BlockSpec, Classifier, ConvSpec, Spec, ssdlite
 
@@ -51,7 +52,9 @@ class Output:
 class Work:
     """One fused step before it has memory. `layers` are the names of its convolutions by part.
 
-    It writes from element `target_at` of `target` on. `shared` names what its operation keeps for all threads.
+    It writes from element `target_at` of `target` on. `shared` names what its operation keeps for all threads, or the
+    map that it reads beside its source. `inputs`: of a layer that several steps share, by part, the input channels that
+    this step multiplies, from first to beyond the last.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Work:
     target: Map
     target_at: int = 0
     shared: str = ""
+    inputs: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def walk(
@@ -217,11 +221,11 @@ class _Walker:
 
     def add(
         self, name: str, operation: Operation, layers: Mapping[str, str], source: Map, out: tuple[int, int], *,
-        target: str = "", target_at: int = 0, shared: str = "",
+        target: str = "", target_at: int = 0, shared: str = "", inputs: Mapping[str, tuple[int, int]] | None = None,
     ) -> Map:  # fmt: skip
         """One more step; the map of `out` pixels that it writes, which is its own where there is no other `target`."""
         written = Map(target or f"{name} map", *out, operation.map_channels)
-        self.steps.append(Work(name, operation, layers, source, written, target_at, shared))
+        self.steps.append(Work(name, operation, layers, source, written, target_at, shared, inputs or {}))
         return written
 
     def pointwise(self, name: str, conv: ConvSpec, source: Map, *, target: str = "", target_at: int = 0) -> Map:
@@ -237,7 +241,7 @@ class _Walker:
         """A k x k convolution that is not depthwise."""
         size = source.height, source.width
         bare = nameless(conv)
-        operation = Convolution(bare, *size, schedule.tiling(bare, *size, self._cpu, threads=self._threads))
+        operation = Convolution(bare, *size, tiling.tiling(bare, *size, self._cpu, threads=self._threads))
         layers = {"": conv.name}
         return self.add(name, operation, layers, source, operation.out, target=target, target_at=target_at)
 

@@ -32,25 +32,28 @@ class Weights:
     """One panel's weights [K, channels], its biases, and its widths.
 
     `ahead`: the inner loop asks for the weights this many elements further on, those of later steps included.
+    `bias_step`: elements from one row's biases to the next one's, which are the same for all rows where it is 0.
     """
 
     panel: Panel
     weight: Pointer
     bias: Pointer
     ahead: int
+    bias_step: int = 0
 
 
 def panel_weights(
-    panel: Panel, start: Number, depth: int, weight: Pointer, bias: Pointer, *, ahead: int = AHEAD_BYTES // 4
-) -> Weights:
+    panel: Panel, start: Number, depth: int, weight: Pointer, bias: Pointer, *, ahead: int = AHEAD_BYTES // 4,
+    bias_step: int = 0,
+) -> Weights:  # fmt: skip
     """The weights of the panel whose first channel is `start`, in a product's packed `weight` and `bias`."""
-    return Weights(panel, weight + start * depth, bias + start, ahead)
+    return Weights(panel, weight + start * depth, bias + start, ahead, bias_step)
 
 
 def tile(f: Kernel, rows: int, pixels: Pixels, first: Number, weights: Weights, turn: Turn) -> list[list[Value]]:
     """bias + pixels x weights for `rows` rows from `first`: sums[row][vector], added up in the order of K."""
     panel = weights.panel
-    sums = start(f, rows, weights)
+    sums = start(f, rows, weights, first)
     for number, line in enumerate(pixels.lines):
         weight = weights.weight + number * pixels.depth * panel.channels
         offsets = [m * pixels.stride for m in range(rows)]
@@ -58,10 +61,11 @@ def tile(f: Kernel, rows: int, pixels: Pixels, first: Number, weights: Weights, 
     return by_row(sums, rows)
 
 
-def start(f: Kernel, rows: int, weights: Weights) -> list[Value]:
-    """The sums of a tile before anything is added: the biases, row by row, vector by vector."""
+def start(f: Kernel, rows: int, weights: Weights, first: Number = 0) -> list[Value]:
+    """The sums of a tile before anything is added: the biases, row by row from `first`, vector by vector."""
     parts = list(zip(weights.panel.offsets, weights.panel.widths, strict=True))
-    return [f.load(weights.bias + at, width) for _ in range(rows) for at, width in parts]
+    bias, step = weights.bias + first * weights.bias_step, weights.bias_step
+    return [f.load(bias + (m * step + at), width) for m in range(rows) for at, width in parts]
 
 
 def accumulate(
@@ -118,6 +122,19 @@ def product(
                     finish(row, m, sums)
         start += (end - begin) * height
         begin = end
+
+
+def every_panel(
+    f: Kernel, shape: Product, rows: int, source: Pointer, weight: Pointer, bias: Pointer, target: Pointer,
+    activation: Activation, *, bias_step: int = 0,
+) -> None:  # fmt: skip
+    """activate(pixels x weights + bias) for `rows` pixels that lie one after the other, as those of `target` do."""
+    for group in shape.groups:
+        with f.loop(0, group.count) as number:
+            first = group.panel.start + number * group.panel.channels
+            weights = panel_weights(group.panel, first, shape.depth, weight, bias, bias_step=bias_step)
+            write = writer(f, group.panel, target + first, shape.channels, activation)
+            product(f, shape, Pixels([source], shape.depth, shape.depth), weights, write, rows=rows)
 
 
 def deal(f: Kernel, shape: Product, part: Callable[[Panel, Number, Number, Number], None]) -> None:
