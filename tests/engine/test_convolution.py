@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from test_head import agrees, channels, levels, sizes, threads
 
 from mobilenetv2.engine import reference, tiling
-from mobilenetv2.engine.lower import Folded
 from mobilenetv2.engine.head_operations import Convolution
+from mobilenetv2.engine.lower import Folded
 from mobilenetv2.engine.schedule import Cpu
 from mobilenetv2.spec import Activation, ConvSpec, Padding
 

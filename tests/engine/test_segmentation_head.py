@@ -19,7 +19,15 @@ from mobilenetv2.spec import ConvSpec
     joins=st.booleans(), most=st.integers(1, 9), cpu=levels, threads=threads,
 )  # fmt: skip
 def test_an_atrous_branch_is_added_to_the_projection(
-    size: tuple[int, int], depth: int, wide: int, out: int, dilation: int, joins: bool, most: int, cpu: Cpu, threads: int
+    size: tuple[int, int],
+    depth: int,
+    wide: int,
+    out: int,
+    dilation: int,
+    joins: bool,
+    most: int,
+    cpu: Cpu,
+    threads: int,
 ) -> None:
     rng = np.random.default_rng(depth)
     conv = ConvSpec("b", None, depth, wide, kernel=3, dilation=dilation, activation="relu")
@@ -80,9 +88,7 @@ def test_stripes_hold_no_more_than_they_may_and_threads_have_equally_many(total:
     assert count % threads == 0 or count == total
 
 
-@given(
-    st.integers(1, 70), st.integers(1, 30), st.integers(1, 14), st.integers(1, 70), st.integers(1, 4)
-)
+@given(st.integers(1, 70), st.integers(1, 30), st.integers(1, 14), st.integers(1, 70), st.integers(1, 4))
 def test_bands_are_all_the_pieces(height: int, dilation: int, tall: int, most: int, threads: int) -> None:
     pieces = tiling.pieces(ConvSpec("c", None, 1, 1, kernel=3, dilation=dilation), height, min(tall, most))
     bands = tiling.bands(pieces, most, threads=threads)

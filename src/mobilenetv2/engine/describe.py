@@ -9,7 +9,7 @@ from typing import Any
 from mobilenetv2 import spec
 from mobilenetv2.complexity import complexity
 from mobilenetv2.engine import cpu
-from mobilenetv2.engine.head_operations import Branch, Convolution, Mean, PixelHead, Resize
+from mobilenetv2.engine.head_operations import Convolution, Mean, Resize
 from mobilenetv2.engine.operations import Block, Chain, Operation, Pool, Stem, Tiled
 from mobilenetv2.engine.plan import Plan, Step, fitted
 from mobilenetv2.engine.schedule import Product

@@ -14,6 +14,7 @@ from mobilenetv2.engine.needs import Needs, Sections, conv_weights, product_weig
 from mobilenetv2.engine.schedule import BlockSchedule, Panel, Product
 from mobilenetv2.spec import Activation, ConvSpec, Shortcut
 
+
 @dataclass(frozen=True, slots=True)
 class Stem(Needs):
     """The first convolution on an image of `height` x `width`, which is normalised row by row as it is read."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from mobilenetv2 import spec
 from mobilenetv2.engine import schedule, tiling
-from mobilenetv2.engine.head_operations import Branch, Convolution, Mean, PixelHead, Pointwise, Slice
+from mobilenetv2.engine.head_operations import Convolution, Pointwise, Slice
 from mobilenetv2.engine.operations import Block, Chain, Linear, Operation, Pool, Stem
 from mobilenetv2.engine.schedule import Cpu, Dealt, Limits, Product
 from mobilenetv2.spec import Backbone, BlockSpec, Classifier, ConvSpec, Spec, ssdlite

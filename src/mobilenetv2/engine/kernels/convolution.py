@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mobilenetv2.engine.addresses import Number, Pointer
+from mobilenetv2.engine.head_operations import Convolution
 from mobilenetv2.engine.ir import Kernel, Module
 from mobilenetv2.engine.kernels.inverted_residual import NUMBERS, POINTERS
 from mobilenetv2.engine.kernels.memory import share
 from mobilenetv2.engine.kernels.product import accumulate, by_row, panel_weights, start, store_all
-from mobilenetv2.engine.head_operations import Convolution
 from mobilenetv2.engine.needs import sections
 from mobilenetv2.engine.schedule import Panel
 from mobilenetv2.engine.tiling import Run, Tiling, runs
