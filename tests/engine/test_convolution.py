@@ -28,7 +28,8 @@ def assert_agrees(conv: ConvSpec, size: tuple[int, int], cpu: Cpu, threads: int)
 
 @settings(max_examples=60, deadline=None)
 @given(
-    size=sizes, depth=channels, out=channels, stride=st.sampled_from([1, 2]), dilation=st.sampled_from([1, 2, 3, 6, 30]),
+    size=sizes, depth=channels, out=channels, stride=st.sampled_from([1, 2]),
+    dilation=st.sampled_from([1, 2, 3, 6, 30]),
     padding=st.sampled_from(["symmetric", "same"]), activation=st.sampled_from(["relu6", "relu", "linear"]),
     kernel=st.sampled_from([1, 3, 5]), cpu=levels, threads=threads,
 )  # fmt: skip
@@ -43,8 +44,8 @@ def test_a_convolution_is_the_references(
 
 
 @given(
-    size=st.integers(1, 70), stride=st.sampled_from([1, 2]), dilation=st.integers(1, 40), kernel=st.sampled_from([1, 3, 5]),
-    padding=st.sampled_from(["symmetric", "same"]), most=st.integers(1, 14),
+    size=st.integers(1, 70), stride=st.sampled_from([1, 2]), dilation=st.integers(1, 40),
+    kernel=st.sampled_from([1, 3, 5]), padding=st.sampled_from(["symmetric", "same"]), most=st.integers(1, 14),
 )  # fmt: skip
 def test_all_rows_of_a_piece_see_the_same_rows_of_the_kernel(
     size: int, stride: int, dilation: int, kernel: int, padding: Padding, most: int

@@ -43,10 +43,9 @@ def test_an_atrous_branch_is_added_to_the_projection(
     folded = Folded(weight.transpose(2, 3, 1, 0).reshape(-1, wide), bias)
     expected = reference.activate(reference.convolve(x.astype(np.float64), weight, conv) + bias, "relu")
     expected = expected @ project + before
-    found = single.run(
-        operation, x, {"conv": folded, "project": Folded(project, np.zeros(out))}, expected.shape, cpu,
-        threads=threads, **{"joins" if joins else "shared": before},
-    )  # fmt: skip
+    convs = {"conv": folded, "project": Folded(project, np.zeros(out))}
+    shared, joined = (None, before) if joins else (before, None)
+    found = single.run(operation, x, convs, expected.shape, cpu, threads=threads, shared=shared, joins=joined)
     agrees(found, expected)
 
 

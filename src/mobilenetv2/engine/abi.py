@@ -28,8 +28,8 @@ def team_words(threads: int) -> int:
 
 
 # The table that stands in the place of weights where a mask is made (`kernels.mask`), words first. HEIGHT x WIDTH: the
-# mask. From word LINES on, two for each of its rows: the float32 elements at which the two rows of the map begin that it
-# lies between. From word RUNS on, three for each of RUN_COUNT runs of columns between the same two of the map: the
+# mask. From word LINES on, two for each of its rows: the float32 elements at which the two rows of the map begin that
+# it lies between. From word RUNS on, three for each of RUN_COUNT runs of columns between the same two of the map: the
 # element at which the first of those begins in its row, the run's first column, its columns. From float32 element
 # ROW_PARTS and COLUMN_PARTS on: how far each row or column is from the first of the two that it lies between.
 HEIGHT, WIDTH, RUN_COUNT, LINES, RUNS, ROW_PARTS, COLUMN_PARTS, HEADER = range(8)

@@ -158,7 +158,8 @@ class PixelHead(Needs):
     @property
     def scratch(self) -> Sections:
         """Per thread."""
-        return tuple((part, product.rows * product.channels) for part, product in zip(self.PARTS, self.products[:2]))
+        branch, project, _ = self.products
+        return (("branch", branch.rows * branch.channels), ("project", project.rows * project.channels))
 
     @property
     def shared(self) -> int:

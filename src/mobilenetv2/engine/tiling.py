@@ -13,7 +13,7 @@ from mobilenetv2.spec import ConvSpec
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Output rows (or columns) `start` .. `start + size` of a map: those that one tile of a k x k convolution computes."""
+    """Output rows (or columns) `start` .. `start + size` of a map: those of one tile of a k x k convolution."""
 
     start: int
     size: int

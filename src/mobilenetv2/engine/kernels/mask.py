@@ -15,7 +15,7 @@ from mobilenetv2.engine.schedule import Cpu
 
 
 def emit(cpu: Cpu, width: int, classes: int) -> Module:
-    """The module whose function `run` makes masks of maps that are `width` pixels wide; arguments and table as in `abi`.
+    """The module whose function `run` makes masks of maps that are `width` pixels wide: see `abi` for its arguments.
 
     Sums are rounded as NumPy rounds them: the masks are the definition's (`upsample.best_classes`) to the last pixel.
     """
