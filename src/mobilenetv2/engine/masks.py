@@ -31,7 +31,7 @@ class Masks:
         self._program = Program(cache.machine_code(name, lambda: compiled(cpu, width, classes)))
         self._threads = threads
         self._lock = threading.Lock()
-        self.renew()
+        self._renew()
 
     def __call__(self, logits_BhwL: Float32Array, rows: Places, columns: Places) -> npt.NDArray[np.uint8]:
         logits = np.ascontiguousarray(logits_BhwL, np.float32)
@@ -44,11 +44,11 @@ class Masks:
                     self._team.run(logits, table(rows, columns, self.classes), masks)
                 except BaseException:  # Ctrl-C
                     self._team.abandon()
-                    self.renew()
+                    self._renew()
                     raise
         return masks
 
-    def renew(self) -> None:
+    def _renew(self) -> None:
         """Threads, and memory that nobody is at work with."""
         arena = self._threads * abi.mask_scratch(self.width, self.classes)
         self._team = Team(self._program, self._threads, arena)
