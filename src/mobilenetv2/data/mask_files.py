@@ -146,8 +146,10 @@ def _pairs(images: Path, masks: Path, *, all_pictures: bool = True) -> Pairs:
     pictures, found = _named(images, is_picture), _named(masks, _is_mask)
     mask_of = _matched(pictures, found)
     faults = [_without_mask(pictures[name], masks) for name in pictures if name not in mask_of and all_pictures]
-    for name in found.keys() - mask_of.values():
-        faults.append(Fault("mask alone", str(found[name]), f"no picture of its name is in {images}", "left out"))
+    faults += [
+        Fault("mask alone", str(found[name]), f"no picture of its name is in {images}", "left out")
+        for name in found.keys() - mask_of.values()
+    ]
     pairs = [(pictures[name], found[mask]) for name, mask in mask_of.items()]
     return _sorted(pairs, faults, images, masks)
 

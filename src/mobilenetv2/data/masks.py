@@ -15,14 +15,16 @@ import numpy.typing as npt
 from mobilenetv2 import image
 from mobilenetv2.data.folders import some
 from mobilenetv2.errors import DatasetError, ImageError
+from mobilenetv2.segmentation_metrics import IGNORE
 
 UInt8Array = npt.NDArray[np.uint8]
 IntArray = npt.NDArray[np.int64]
 Colour = tuple[int, int, int]
 
-IGNORE = 255  # the class of pixels that do not count, in every mask that is read
 MOST_CLASSES = 255
 UNKNOWN = -1
+
+_GREYS: IntArray = np.arange(256) * 0x010101
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,31 +40,24 @@ class Coding:
         Where both values and colours have a meaning, the reading counts that leaves fewer pixels unknown; of equal ones
         the colours'.
         """
-        readings: list[IntArray] = []
-        if self.colours and stated.colours_HW is not None:
-            readings.append(_looked_up(stated.colours_HW, {packed(key): i for key, i in self.colours.items()}))
-        if self.values and stated.values_HW is not None:
-            table = np.full(256, UNKNOWN, np.int64)
-            table[list(self.values)] = list(self.values.values())
-            readings.append(table[stated.values_HW])
-        if not readings:
-            height, width = stated.shape
-            return np.full((height, width), UNKNOWN, np.int64)
+        of_colour = {_packed(key): index for key, index in self.colours.items()}
+        if stated.values is None:
+            return _looked_up(stated.colours, of_colour)
+        table = np.full(256, UNKNOWN, np.int64)
+        table[list(self.values)] = list(self.values.values())
+        readings = [table[stated.values]]
+        if of_colour:
+            readings.insert(0, _looked_up(stated.colours, of_colour)[stated.values])
         return min(readings, key=lambda found: int((found == UNKNOWN).sum()))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StatedMask:
-    """A mask as its file has it: `values_HW` uint8, and `colours_HW` as packed RGB; either may be None."""
+    """A mask as its file has it. `values` are [H, W], and `colours` [256] the colour of each, as packed RGB; or there
+    are no values, and the colours are those of the pixels, [H, W]."""
 
-    values_HW: UInt8Array | None
-    colours_HW: IntArray | None
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        either = self.values_HW if self.values_HW is not None else self.colours_HW
-        assert either is not None
-        return either.shape[0], either.shape[1]
+    values: UInt8Array | None
+    colours: IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +84,13 @@ class MaskFile:
     def _unknown(self, stated: StatedMask, found_HW: IntArray) -> str:
         lost_HW = found_HW == UNKNOWN
         pixels = f"{int(lost_HW.sum()):,} pixels"
-        if stated.values_HW is not None and (self.values_count or stated.colours_HW is None):
-            values = np.unique(stated.values_HW[lost_HW]).tolist()
+        if stated.values is not None:
+            values = np.unique(stated.values[lost_HW]).tolist()
             which, these = ("value", "is") if len(values) == 1 else ("values", "are")
             return (
                 f"{which} {some([str(v) for v in values])} ({pixels}) {these} none of the {self.values_count} classes"
             )
-        assert stated.colours_HW is not None
-        colours = np.unique(stated.colours_HW[lost_HW]).tolist()
+        colours = np.unique(stated.colours[lost_HW]).tolist()
         names = some([f"({c >> 16}, {c >> 8 & 255}, {c & 255})" for c in colours], 3)
         if not self.coding.colours:
             return f"is coloured ({names}): say what colours mean, a line `name red green blue` each, with --classes"
@@ -109,7 +103,7 @@ class MaskFile:
 
 
 def read_mask(path: Path) -> StatedMask:
-    """The values of a mask's file, and its colours where it has them. Where red, green and blue are equal it has both.
+    """The values of a mask's file, or its colours. A coloured picture that has no colours but greys has values.
 
     Raises `FileError`, `ImageError` where it is damaged, and `DatasetError` where it is a JPEG or has more than 256
     values.
@@ -118,39 +112,46 @@ def read_mask(path: Path) -> StatedMask:
         if picture.format == "JPEG":
             raise DatasetError(f"{path} is a JPEG, which changes a mask's values: masks are PNG files")
         mode = picture.mode
-        if mode in ("1", "L", "P"):
-            values_HW = np.asarray(picture).astype(np.uint8)
-            return StatedMask(values_HW, _packed(np.asarray(picture.convert("RGB"))))
+        if mode in ("1", "L"):
+            return StatedMask(np.asarray(picture).astype(np.uint8), _GREYS)
+        if mode == "P":
+            palette = np.array(picture.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
+            colours = np.full(256, UNKNOWN, np.int64)
+            colours[: len(palette)] = _packed_all(palette)
+            return StatedMask(np.asarray(picture), colours)
         if mode in ("LA", "PA"):
-            values_HW = np.asarray(picture)[..., 0]
-            return StatedMask(values_HW, _packed(np.repeat(values_HW[..., None], 3, axis=2)))
+            return StatedMask(np.ascontiguousarray(np.asarray(picture)[..., 0]), _GREYS)
         if mode.startswith("I"):
             wide_HW = np.asarray(picture)
             if not 0 <= wide_HW.min() <= wide_HW.max() <= 255:
                 raise DatasetError(f"{path} has the value {wide_HW.max()}: at most 255 is expected, 8 bits a pixel")
-            return StatedMask(wide_HW.astype(np.uint8), None)
+            return StatedMask(wide_HW.astype(np.uint8), _GREYS)
         if mode not in ("RGB", "RGBA"):
             raise ImageError(f"{path} has pixels of kind {mode}: a mask has 8 bits a pixel, or colours (RGB)")
         rgb_HW3 = np.asarray(picture)[..., :3]
-        grey = (rgb_HW3 == rgb_HW3[..., :1]).all()
-        return StatedMask(np.ascontiguousarray(rgb_HW3[..., 0]) if grey else None, _packed(rgb_HW3))
+        if (rgb_HW3 == rgb_HW3[..., :1]).all():
+            return StatedMask(np.ascontiguousarray(rgb_HW3[..., 0]), _GREYS)
+        return StatedMask(None, _packed_all(rgb_HW3))
 
 
-def packed(colour: Colour) -> int:
+def _packed(colour: Colour) -> int:
     red, green, blue = colour
     return red << 16 | green << 8 | blue
 
 
-def _packed(rgb_HW3: UInt8Array) -> IntArray:
-    wide = rgb_HW3.astype(np.int64)
+def _packed_all(rgb: UInt8Array) -> IntArray:
+    """[...] from [..., 3]."""
+    wide = rgb.astype(np.int64)
     return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
 
 
-def _looked_up(colours_HW: IntArray, index_of: Mapping[int, int]) -> IntArray:
+def _looked_up(colours: IntArray, index_of: Mapping[int, int]) -> IntArray:
+    if not index_of:
+        return np.full(colours.shape, UNKNOWN, np.int64)
     keys_K = np.array(sorted(index_of), np.int64)
     indices_K = np.array([index_of[int(key)] for key in keys_K], np.int64)
-    places_HW = np.minimum(np.searchsorted(keys_K, colours_HW), len(keys_K) - 1)
-    return np.where(keys_K[places_HW] == colours_HW, indices_K[places_HW], UNKNOWN)
+    places = np.minimum(np.searchsorted(keys_K, colours), len(keys_K) - 1)
+    return np.where(keys_K[places] == colours, indices_K[places], UNKNOWN)
 
 
 def voc_colours(count: int) -> tuple[Colour, ...]:

@@ -197,7 +197,7 @@ def _values(masks: Sequence[Path]) -> Counter[int]:
 
     def of(mask: Path) -> list[int]:
         try:
-            values_HW = read_mask(mask).values_HW
+            values_HW = read_mask(mask).values
         except Error:
             return []
         return [] if values_HW is None else np.flatnonzero(np.bincount(values_HW.reshape(-1))).tolist()
