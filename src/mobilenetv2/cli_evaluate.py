@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mobilenetv2.cli_options import Backend, Crop, Dataset, Json, Model, Resize, Threads, pixels_or_none
-from mobilenetv2.errors import UsageError
+from mobilenetv2.cli_options import Backend, Crop, Dataset, Json, Model, Resize, Threads, pixels_or_none, refuse
 from mobilenetv2.terminal import progress_bar, say
 
 if TYPE_CHECKING:
@@ -70,14 +69,14 @@ def evaluate(
     if predictor.info.task == "detection":
         from mobilenetv2.data.detection import Places
 
-        _refuse({"--beside": beside}, predictor.info.task)
+        refuse({"--beside": beside}, f"models of {predictor.info.task}")
         places = Places(images, labels, classes)
         chosen = {name: value for name, value in (("score", score), ("iou", iou), ("most", most)) if value is not None}
         measured = _detector(
             predictor, dataset, split, places, batch=batch, count_difficult=difficult is Difficult.COUNT, **chosen
         )
     else:
-        _refuse(of_detection, predictor.info.task)
+        refuse(of_detection, f"models of {predictor.info.task}")
         other = None if beside is None else (beside, load(beside, **ways))
         measured = _classifier((model, predictor), other, dataset, split, batch=batch)
     shown = measured.shown
@@ -139,10 +138,3 @@ def _detector(predictor: Predictor, dataset: str, split: str | None, places: Pla
 def _say_notes(notes: Sequence[str]) -> None:
     for note in notes:
         say(f"note: {note}")
-
-
-def _refuse(given: Mapping[str, object], task: str) -> None:
-    """Raises `UsageError` for the first option that was given."""
-    for option, value in given.items():
-        if value is not None:
-            raise UsageError(f"{option} is not for models of {task}: leave it out")

@@ -17,10 +17,9 @@ import numpy.typing as npt
 
 from mobilenetv2.data import coco
 from mobilenetv2.data.annotation import Fault
-from mobilenetv2.data.masks import IGNORE, MOST_CLASSES, UInt8Array
+from mobilenetv2.data.masks import BACKGROUND, IGNORE, MOST_CLASSES, UInt8Array
 from mobilenetv2.errors import DatasetError
 
-BACKGROUND = "background"
 _FAR = 10  # times the picture's side: what lies farther outside is no outline of this picture
 
 Polygons = tuple[npt.NDArray[np.float64], ...]
@@ -37,13 +36,14 @@ class Outline:
 
     def pixels(self, height: int, width: int) -> npt.NDArray[np.bool_]:
         """[height, width]: where the object is, as pycocotools draws polygons."""
-        if isinstance(self.outline, np.ndarray):
-            inside = np.arange(len(self.outline)) % 2 == 1
-            return np.repeat(inside, self.outline).reshape(width, height).T
-        from pycocotools import mask
+        runs = self.outline
+        if not isinstance(runs, np.ndarray):
+            from pycocotools import mask
 
-        runs = mask.frPyObjects([polygon.tolist() for polygon in self.outline], height, width)
-        return mask.decode(mask.merge(runs)).astype(bool)
+            drawn = mask.merge(mask.frPyObjects([polygon.tolist() for polygon in runs], height, width))
+            runs = run_lengths(drawn["counts"].decode())  # its own decoder makes NumPy 2 warn
+        inside = np.arange(len(runs)) % 2 == 1
+        return np.repeat(inside, runs).reshape(width, height).T
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,7 +122,7 @@ def _outline(stated: Any, height: int, width: int) -> Polygons | Runs:
     """Checked here, because pycocotools trusts what it is given. Raises `ValueError` and its like."""
     if isinstance(stated, dict):
         size, counts = stated["size"], stated["counts"]
-        runs = np.array(_lengths(counts) if isinstance(counts, str) else counts, np.int64)
+        runs = np.array(run_lengths(counts) if isinstance(counts, str) else counts, np.int64)
         if list(size) != [height, width]:
             raise ValueError(f"run lengths of {size[1]} x {size[0]} pixels, but the picture has {width} x {height}")
         if runs.ndim != 1 or (runs < 0).any() or runs.sum() != height * width:
@@ -139,7 +139,7 @@ def _outline(stated: Any, height: int, width: int) -> Polygons | Runs:
     return polygons
 
 
-def _lengths(text: str) -> list[int]:
+def run_lengths(text: str) -> list[int]:
     """COCO's compressed run lengths: 5 bits a letter, the lowest first, as differences to the last but one."""
     lengths: list[int] = []
     place = 0

@@ -57,7 +57,7 @@ def is_voc(folder: Path) -> bool:
 
 def has_masks(folder: Path) -> bool:
     """Whether a folder has pictures and, in a folder of another name, masks of some of them."""
-    return any(_belong(*pair) for pair in _places(folder).values())
+    return any(belong(*pair) for pair in _places(folder).values())
 
 
 def voc(path: Path, *, images: Path | None, masks: Path | None) -> MaskLayout:
@@ -89,7 +89,7 @@ def folders(path: Path, *, images: Path | None, masks: Path | None) -> MaskLayou
     """
     if images is None and masks is None:
         places = _places(path)
-        places = {part: pair for part, pair in places.items() if _belong(*pair)}
+        places = {part: pair for part, pair in places.items() if belong(*pair)}
     else:
         found = _whole(path)
         images = images or (found[0] if found else path)
@@ -136,7 +136,7 @@ def _divided(images: Path, masks: Path) -> dict[str, tuple[Path, Path]]:
     return {part: (of_images[part], of_masks[part]) for part in PARTS if part in of_images and part in of_masks}
 
 
-def _belong(images: Path, masks: Path) -> bool:
+def belong(images: Path, masks: Path) -> bool:
     """Whether a mask is there for one of the pictures."""
     return bool(_matched(_named(images, is_picture), _named(masks, _is_mask)))
 

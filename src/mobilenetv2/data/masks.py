@@ -21,6 +21,7 @@ UInt8Array = npt.NDArray[np.uint8]
 IntArray = npt.NDArray[np.int64]
 Colour = tuple[int, int, int]
 
+BACKGROUND = "background"  # the name of the class of what is nothing in particular, where data has one
 MOST_CLASSES = 255
 UNKNOWN = -1
 

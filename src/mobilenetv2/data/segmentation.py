@@ -17,9 +17,9 @@ import numpy as np
 from mobilenetv2 import labels
 from mobilenetv2.data import coco, coco_masks, mask_classes, mask_files
 from mobilenetv2.data.annotation import FAULTS, Fault
-from mobilenetv2.data.coco_masks import BACKGROUND, Outlines
+from mobilenetv2.data.coco_masks import Outlines
 from mobilenetv2.data.folders import EVALUATED, SPLITS, some
-from mobilenetv2.data.masks import IGNORE, MaskFile, UInt8Array, read_mask
+from mobilenetv2.data.masks import BACKGROUND, IGNORE, MaskFile, UInt8Array, read_mask
 from mobilenetv2.data.voc import TRAINVAL
 from mobilenetv2.errors import DatasetError, Error, FileError, UsageError
 
@@ -139,6 +139,12 @@ def is_segmentation(path: str | os.PathLike[str]) -> bool:
     """Whether a folder looks like pictures with masks. (COCO's files look alike for every task: they are none here.)"""
     path = Path(path)
     return path.is_dir() and (mask_files.is_voc(path) or mask_files.has_masks(path))
+
+
+def are_masks(images: Path | None, masks: Path | None) -> bool:
+    """Whether a folder has masks for pictures of another."""
+    folders = [folder for folder in (images, masks) if folder is not None and folder.is_dir()]
+    return len(folders) == 2 and mask_files.belong(*folders)
 
 
 @dataclass(frozen=True, slots=True)

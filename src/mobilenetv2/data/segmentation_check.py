@@ -20,7 +20,15 @@ from mobilenetv2.data.classification import Sample
 from mobilenetv2.data.examine import Examined, examine_one
 from mobilenetv2.data.folders import some
 from mobilenetv2.data.masks import IGNORE
-from mobilenetv2.data.segmentation import AS_FOUND, Form, Places, SegmentationData, SegmentationSample, open_parts
+from mobilenetv2.data.segmentation import (
+    AS_FOUND,
+    BACKGROUND,
+    Form,
+    Places,
+    SegmentationData,
+    SegmentationSample,
+    open_parts,
+)
 from mobilenetv2.data.segmentation_augment import sizes_differ
 from mobilenetv2.errors import Error
 
@@ -261,8 +269,9 @@ def _drawn(sample: SegmentationSample, names: Sequence[str]) -> tuple[plots.UInt
     if mask_HW.shape != rgb.shape[:2]:
         return plots.thumbnail(rgb), ""
     painted = plots.overlay(rgb, mask_HW, names)
-    counts = Counter({names[i]: n for i, n in enumerate(np.bincount(mask_HW.reshape(-1))[: len(names)].tolist()) if n})
-    words = ", ".join(f"{name} {_percent(count, mask_HW.size)}" for name, count in counts.most_common())
+    pixels = np.bincount(mask_HW.reshape(-1))[: len(names)].tolist()
+    counts = Counter({names[i]: n for i, n in enumerate(pixels) if n and names[i] != BACKGROUND})
+    words = ", ".join(f"{name} {_percent(count, mask_HW.size)}" for name, count in counts.most_common()) or BACKGROUND
     return plots.thumbnail(painted), words
 
 
