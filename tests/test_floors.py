@@ -35,13 +35,25 @@ FLOORS: dict[str, int] = {
             "plots",
             "charts",
             "charts_detection",
+            "charts_segmentation",
             "run_files",
         ),
         1,
     ),
     **dict.fromkeys(("engine", "nn"), 2),  # the two never import each other
     **dict.fromkeys(
-        ("predictor", "evaluate", "evaluate_detection", "detection_report", "report", "agreement", "train"), 3
+        (
+            "predictor",
+            "evaluate",
+            "evaluate_detection",
+            "detection_report",
+            "evaluate_segmentation",
+            "segmentation_report",
+            "report",
+            "agreement",
+            "train",
+        ),
+        3,
     ),
     **dict.fromkeys(("cli", "cli_evaluate", "cli_options", "cli_training", "terminal", "demo", "benchmark"), 4),
 }
