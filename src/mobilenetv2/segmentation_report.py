@@ -52,7 +52,7 @@ def write_report(evaluation: SegmentationEvaluation, folder: str | os.PathLike[s
 
     `report.json` is `details()` and `classes.csv` `class_rows()` below a line with their names. `class_iou.png`,
     `confusion.png` and `boundary.png` are charts. `predictions_1.png` ... show the `limit` pictures with the lowest
-    mean IoU of their own, worst first. `masks` has every mask that was found, a PNG of class numbers with VOC's colours.
+    mean IoU of their own, worst first. `masks` has every mask that was found, class numbers with VOC's colours.
 
     Raises `FileError`, and `ImageError` where a picture has gone since it was evaluated.
     """
