@@ -1,7 +1,7 @@
 """The engine beside the other runtimes: same weights, outputs compared first, then timed in turns.
 
     python bench/peers.py --setup          # their environments, under bench/.venvs
-    python bench/peers.py                  # all of it: about half an hour
+    python bench/peers.py                  # all of it, a report for each task: about fifty minutes
     python bench/peers.py --points "1.0 @ 224" --rounds 10
 
 Each runtime is a process of its own, in an environment of its own where packages clash. In every round each runs a
@@ -18,10 +18,11 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import machine
-from points import POINTS, ROOT, stem, write_models
+from points import POINTS, ROOT, TYPICAL, stem, task_of, write_models
 
 from mobilenetv2.benchmark.measure import Setting, Worker, convert, take_turns
 from mobilenetv2.benchmark.runtimes import RUNTIMES
@@ -145,10 +146,11 @@ print(max(end for _, end in places) - min(begin for begin, _ in places))
 """
 
 
-def arenas() -> list[str]:
+def arenas(points: Sequence[str]) -> list[str]:
     """A table: the engine's memory for activations beside LiteRT's, and what one layer at a time needs at least."""
     rows: list[str] = []
-    for point, (size, _) in POINTS.items():
+    for point in points:
+        size = POINTS[point][0]
         network = read(stem(point).with_suffix(".safetensors")).info.spec
         ours = [plan(network, (size, size), cpus.chosen(), threads=n).arena_bytes for n in (1, 2)]
         layers = 4 * complexity(network, size).peak.live
@@ -197,12 +199,23 @@ def main() -> None:
     if options.setup:
         return
     convert_all(options.points)
-    lines = [
-        "# The engine beside other runtimes, float32",
+    for task in dict.fromkeys(map(task_of, options.points)):
+        points = [point for point in options.points if task_of(point) == task]
+        command = f"python bench/peers.py --rounds {options.rounds}"
+        lines = [*opening(task, command), *body(points, options.threads, options.batches, options.rounds)]
+        path = machine.report_path("peers" if task == "classification" else f"peers-{task}")
+        path.write_text("\n".join(lines))
+        print("\n".join(lines))
+        say(f"written to {path}")
+
+
+def opening(task: str, command: str) -> list[str]:
+    return [
+        f"# The engine beside other runtimes: {task}, float32",
         "",
         f"{cpus.model_name()}, {os.cpu_count()} CPUs, {platform.system()}, Python {platform.python_version()}, "
         f"{time.strftime('%Y-%m-%d')}. {versions()}.",
-        f"`python bench/peers.py --rounds {options.rounds}`: random weights, NumPy arrays in and out; the peers' input "
+        f"`{command}`: random weights, NumPy arrays in and out; the peers' input "
         "is float32 in the layout that they want, transposed before. `difference`: to the reference in float64, as a "
         "part of the largest output. One thread is bound to one core.",
         "",
@@ -211,19 +224,21 @@ def main() -> None:
         *machine.rows(),
         "",
     ]
-    for point in options.points:
-        for threads in options.threads:
-            lines += compare(point, threads, 1, options.rounds)
-    for batch in options.batches:
-        if batch > 1 and "1.0 @ 224" in options.points:
-            lines += compare("1.0 @ 224", max(options.threads), batch, max(3, options.rounds // 3))
-    if "1.0 @ 224" in options.points:
-        lines += starts("1.0 @ 224")
-    lines += arenas()
-    path = machine.report_path("peers")
-    path.write_text("\n".join(lines))
-    print("\n".join(lines))
-    say(f"written to {path}")
+
+
+def body(points: Sequence[str], threads: Sequence[int], batches: Sequence[int], rounds: int) -> list[str]:
+    """Every point one picture at a time; then several at a time, and the start, of the task's typical one."""
+    lines: list[str] = []
+    for point in points:
+        for count in threads:
+            lines += compare(point, count, 1, rounds)
+    for point in points:
+        if point in TYPICAL:
+            for batch in batches:
+                if batch > 1:
+                    lines += compare(point, max(threads), batch, max(3, rounds // 3))
+            lines += starts(point)
+    return [*lines, *arenas(points)]
 
 
 if __name__ == "__main__":

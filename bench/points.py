@@ -25,6 +25,12 @@ POINTS: dict[str, tuple[int, dict[str, Any]]] = {
     "1.0 @ 513, output stride 16": (513, {"output_stride": 16}),
 }
 
+TYPICAL = ("1.0 @ 224", "SSDLite, 1.0 @ 320")  # of their tasks: measured more closely
+
+
+def task_of(point: str) -> str:
+    return "detection" if "head" in POINTS[point][1] else "classification"
+
 
 def stem(point: str) -> Path:
     """Where a point's files lie, without their suffix."""

@@ -101,4 +101,4 @@ def _chains(chains: Sequence[Sequence[ConvSpec]], norm: Norm) -> nn.ModuleList:
 def _per_anchor(heads: nn.ModuleList, maps: Sequence[Tensor], values: int) -> Tensor:
     """[B, A, values]: map by map, row by row, cell by cell."""
     found_BCHW = [head(features) for head, features in zip(heads, maps, strict=True)]
-    return torch.cat([found.permute(0, 2, 3, 1).reshape(len(found), -1, values) for found in found_BCHW], dim=1)
+    return torch.cat([found.permute(0, 2, 3, 1).reshape(found.shape[0], -1, values) for found in found_BCHW], dim=1)
