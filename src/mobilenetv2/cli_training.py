@@ -67,11 +67,11 @@ def _task_of(dataset: str, *, places: tuple[Path | None, ...], ignore: int | Non
     from mobilenetv2.data import detection, segmentation
 
     images, labels, classes = places
-    if ignore is not None:
+    if ignore is not None or segmentation.are_masks(images, labels):
         return Task.SEGMENTATION
     if detection.is_detection(dataset) or (labels is not None and detection.is_detection(labels)):
         return Task.DETECTION
-    if segmentation.is_segmentation(dataset) or segmentation.are_masks(images, labels):
+    if segmentation.is_segmentation(dataset):
         return Task.SEGMENTATION
     return Task.DETECTION if any(place is not None for place in (images, labels, classes)) else Task.CLASSIFICATION
 
