@@ -19,7 +19,7 @@ import pytest
 from mobilenetv2 import image, spec
 from mobilenetv2.model_file import ModelFile, ModelInfo
 from mobilenetv2.spec import Spec
-from mobilenetv2.spec_fields import backbone, classifier, network, ssdlite
+from mobilenetv2.spec_fields import backbone, classifier, deeplab, network, ssdlite
 
 RandomModel = Callable[..., ModelFile]
 Pack = Callable[..., Path]
@@ -158,6 +158,28 @@ def make_random_detector(
     """A detector whose random scores are spread from 0 to 1."""
     described = network(backbone(width_mult=width_mult, **fields), ssdlite(**{"classes": 5, **(head or {})}))
     return ModelFile(ModelInfo(described, image.recipe("ssd", size), labels), random_tensors(described, seed))
+
+
+@pytest.fixture(scope="session")
+def random_segmenter() -> RandomModel:
+    """`random_segmenter(size=65, head={...}, seed=0, labels=(), **backbone fields)`: 4 classes, output stride 16."""
+    return make_random_segmenter
+
+
+def make_random_segmenter(
+    *,
+    size: int | tuple[int, int] = 65,
+    head: dict[str, Any] | None = None,
+    labels: tuple[str, ...] = (),
+    seed: int = 0,
+    width_mult: float = 0.35,
+    output_stride: int = 16,
+    **fields: Any,
+) -> ModelFile:
+    """Four classes and background; `channels` of the head are few, so that tests are quick."""
+    net = backbone(width_mult=width_mult, output_stride=output_stride, **fields)
+    described = network(net, deeplab(**{"classes": 4, "channels": 24, **(head or {})}))
+    return ModelFile(ModelInfo(described, image.recipe("deeplab", size), labels), random_tensors(described, seed))
 
 
 def random_tensors(described: Spec, seed: int) -> dict[str, np.ndarray]:

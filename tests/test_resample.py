@@ -119,7 +119,7 @@ def test_the_two_bilinears_differ_by_half_a_pixel() -> None:
 
 
 def test_the_recipes_at_their_published_sizes() -> None:
-    assert RECIPES == ("slim", "keras", "torchvision-v1", "torchvision-v2", "timm", "hf", "ssd", "ssd-tf")
+    assert RECIPES == ("slim", "keras", "torchvision-v1", "torchvision-v2", "timm", "hf", "ssd", "deeplab", "ssd-tf")
     resize_to = {
         (name, side): image.recipe(name, side).resize_to
         for name, side in (

@@ -12,7 +12,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mobilenetv2.errors import UsageError
-from mobilenetv2.spec import BlockSpec, ConvSpec, Spec, SSDLite, blocks, last, linear, ssdlite, stem, taps
+from mobilenetv2.spec import (
+    BlockSpec,
+    ConvSpec,
+    DeepLab,
+    Spec,
+    SSDLite,
+    blocks,
+    deeplab,
+    has_last,
+    last,
+    linear,
+    ssdlite,
+    stem,
+    taps,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +96,9 @@ def _layers(spec: Spec, height: int, width: int) -> Iterator[LayerCost]:
         yield from _detector(spec, costs)
         return
     yield from costs
+    if isinstance(spec.head, DeepLab):
+        yield from _segmenter(spec, costs[-1])
+        return
     cost = costs[-1]
     channels = cost.output[2]
     yield LayerCost("pool", "global mean", (1, 1, channels), 0, 0, cost.elements + channels)
@@ -104,7 +121,8 @@ def _backbone(spec: Spec, height: int, width: int) -> Iterator[LayerCost]:
         cost = costs[-1]
         adds_wide = following is not None and following.shortcut == "expansion"
         wide = costs[-2].elements if adds_wide else 0
-    yield _conv(last(net), *cost.output[:2])
+    if has_last(spec):
+        yield _conv(last(net), *cost.output[:2])
 
 
 def _detector(spec: Spec, costs: list[LayerCost]) -> Iterator[LayerCost]:
@@ -129,6 +147,23 @@ def _detector(spec: Spec, costs: list[LayerCost]) -> Iterator[LayerCost]:
         waiting = sum(other.elements for other in maps[k + 1 :])
         yield from _chain(class_head, maps[k], waiting, again=True)
         yield from _chain(box_head, maps[k], waiting, again=False)
+
+
+def _segmenter(spec: Spec, source: LayerCost) -> Iterator[LayerCost]:
+    """The map waits for all branches, and they for each other; the mean's is one place, joined to all of them."""
+    found, size = deeplab.layers(spec), source.output[:2]
+    channels = source.output[2]
+    yield LayerCost("pool", "global mean", (1, 1, channels), 0, 0, source.elements + channels)
+    pooled = _conv(found.pooling, 1, 1, source.elements)
+    yield pooled
+    made = [pooled.elements]
+    for branch in found.branches:
+        # the map is the branch's input, which is counted, and goes with the last one
+        cost = _conv(branch, *size, sum(made))
+        yield cost
+        made.append(cost.elements)
+    yield _conv(found.project, *size)
+    yield _conv(found.logits, *size)
 
 
 def _tapped(spec: Spec) -> list[str]:

@@ -123,6 +123,7 @@ def check(model: ModelFile, *, name: str) -> None:
     """Raise `ModelFileError` unless every tensor of the spec is there, no other, float32, of its shape and finite."""
     info = model.info
     expected = spec.tensors(info.spec)
+    epsilons = {f"{conv.norm}.running_var": spec.norm_eps(info.spec, conv) for conv in spec.all_convolutions(info.spec)}
     for kind, names in (
         ("missing", expected.keys() - model.tensors.keys()),
         ("not part of the network", model.tensors.keys() - expected.keys()),
@@ -139,7 +140,7 @@ def check(model: ModelFile, *, name: str) -> None:
         if not np.isfinite(found).all():
             bad = int(found.size - np.isfinite(found).sum())
             raise ModelFileError(f"{name}: tensor {tensor} has {bad} values that are not finite")
-        if tensor.endswith("running_var") and found.min() + info.spec.backbone.bn_eps <= 0:
+        if tensor in epsilons and found.min() + epsilons[tensor] <= 0:
             raise ModelFileError(f"{name}: tensor {tensor} has a negative variance, {found.min():g}")
     for what, values in (("labels", info.labels), ("label ids", info.label_ids)):
         if not all(isinstance(value, str) for value in values):

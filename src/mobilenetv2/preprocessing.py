@@ -15,7 +15,7 @@ from mobilenetv2.errors import UsageError, unknown_name
 UInt8Array = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
 InputArray = UInt8Array | Float32Array
-Resize = Literal["short", "stretch", "none"]
+Resize = Literal["short", "stretch", "fit", "none"]
 Interpolation = Literal["pil-bilinear", "pil-bicubic", "tf1-bilinear", "tf2-bilinear"]
 CropOffset = Literal["round", "floor"]
 
@@ -27,10 +27,11 @@ class Preprocessing:
     In this order: the central `central_fraction` of each side is kept (as tf.image.central_crop does), the
     rest is resized, the centre `size` (height, width) is cropped out, and each channel becomes
     (value - mean) / std, with mean and std in units of 0..255. Where the resized picture is smaller than
-    `size`, zeros (black) surround it.
+    `size`, zeros (black) surround it, but for "fit".
 
     `resize`: "short" makes the shortest side `resize_to` and keeps the aspect, "stretch" goes straight to
-    `size`, "none" leaves the picture as it is. `resize_to` is None for the other two.
+    `size`, "fit" makes the picture smaller, never larger, so that it lies within `size`, keeps the aspect and puts it
+    at the top left with the mean around it, "none" leaves it as it is. `resize_to` is None but for "short".
     `interpolation`: "pil-*" widens its filter when it makes a picture smaller and ends in uint8. "tf1-bilinear"
     and "tf2-bilinear" read four pixels whatever the scale and end in float32: tf1 takes the source at
     i * scale, tf2 at (i + 0.5) * scale - 0.5.
@@ -73,6 +74,8 @@ _AT_224: dict[str, Preprocessing] = {
     "hf": Preprocessing((224, 224), resize_to=256, crop_offset="floor", **{**_SHORT, **_HALF}),
     # detectors see the whole picture, stretched: those trained here, and TensorFlow's
     "ssd": Preprocessing((224, 224), interpolation="pil-bilinear", **{**_STRETCH, "central_fraction": 1.0}),
+    # segmentation keeps what fits as it is (tensorflow/models, research/deeplab)
+    "deeplab": Preprocessing((224, 224), resize="fit", resize_to=None, interpolation="pil-bilinear", **_HALF),
     "ssd-tf": Preprocessing((224, 224), interpolation="tf1-bilinear", **{**_STRETCH, "central_fraction": 1.0}),
 }
 # `resize_to` for the longer side of another size.

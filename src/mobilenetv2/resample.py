@@ -109,6 +109,9 @@ def layout(height: int, width: int, preprocessing: Preprocessing) -> tuple[tuple
         assert short is not None, preprocessing
         long = int(short * max(kept_height, kept_width) / min(kept_height, kept_width))  # torchvision, transformers
         resized = (short, long) if kept_height <= kept_width else (long, short)
+    elif preprocessing.resize == "fit":
+        scale = min(1.0, preprocessing.size[0] / kept_height, preprocessing.size[1] / kept_width)
+        resized = (max(round(kept_height * scale), 1), max(round(kept_width * scale), 1))
     else:
         resized = (kept_height, kept_width)
     return (top, left, kept_height, kept_width), resized
@@ -117,9 +120,13 @@ def layout(height: int, width: int, preprocessing: Preprocessing) -> tuple[tuple
 def _place(sampled: InputArray, height: int, width: int, p: Preprocessing) -> tuple[Any, Geometry]:
     """The centre of the resampled picture, `p.size` large, normalised where it is float32."""
     (top, left, kept_height, kept_width), resized = layout(height, width, p)
-    (row, above), (column, before) = (_centre(resized[axis], p.size[axis], p.crop_offset) for axis in (0, 1))
+    fits = p.resize == "fit"
+    (row, above), (column, before) = (
+        (0, 0) if fits else _centre(resized[axis], p.size[axis], p.crop_offset) for axis in (0, 1)
+    )
     inside = sampled[row : row + p.size[0], column : column + p.size[1]]
-    image: Any = np.zeros((*p.size, sampled.shape[2]), sampled.dtype)
+    image: Any = np.empty((*p.size, sampled.shape[2]), sampled.dtype)
+    image[:] = np.asarray(p.mean).astype(sampled.dtype) if fits else 0  # 127 for 127.5
     image[above : above + inside.shape[0], before : before + inside.shape[1]] = inside
     scale = (resized[1] / kept_width, resized[0] / kept_height)
     offset = (before - column - left * scale[0], above - row - top * scale[1])

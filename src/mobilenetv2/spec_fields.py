@@ -13,6 +13,7 @@ from mobilenetv2.spec import (
     Backbone,
     Background,
     Classifier,
+    DeepLab,
     Head,
     Padding,
     Score,
@@ -105,6 +106,28 @@ def ssdlite(**fields: Any) -> SSDLite:
     return head
 
 
+def deeplab(**fields: Any) -> DeepLab:
+    """A checked `DeepLab` head. Raises `SpecError`."""
+    _check_known("segmentation head", DeepLab, fields)
+    if "rates" in fields:
+        fields["rates"] = _checked_tuple("rates", fields["rates"])
+    head = DeepLab(**fields)
+    _check_choice("background", head.background, get_args(Background))
+    for name in ("aspp", "align_corners"):
+        _check_choice(name, getattr(head, name), (True, False))
+    for name in ("classes", "channels"):
+        if not _is_count(getattr(head, name)):
+            raise SpecError(f"{name} must be a whole number from 1 up, got {getattr(head, name)!r}")
+    if head.outputs > MOST_CLASSES:
+        raise SpecError(f"classes must be at most {MOST_CLASSES} with the background, got {head.outputs}")
+    if not head.rates or not all(map(_is_count, head.rates)):
+        raise SpecError(f"rates must be whole numbers from 1 up, at least one, got {head.rates!r}")
+    for name, value in (("bn_eps", head.bn_eps), ("dropout", head.dropout)):
+        if not _is_number(value) or not (0 < value < 1 or (name == "dropout" and value == 0)):
+            raise SpecError(f"{name} must be a number between 0 and 1, got {value!r}")
+    return head
+
+
 def network(net: Backbone, head: Head) -> Spec:
     """Both as one network. Raises `SpecError` where the head reads a map that the backbone has not."""
     if isinstance(head, SSDLite):
@@ -113,9 +136,11 @@ def network(net: Backbone, head: Head) -> Spec:
     return Spec(net, head)
 
 
+MOST_CLASSES = 255  # a mask names them in bytes, and 255 is "does not count"
 _HEADS: dict[str, tuple[type[Head], Callable[..., Head]]] = {
     "classifier": (Classifier, classifier),
     "ssdlite": (SSDLite, ssdlite),
+    "deeplab": (DeepLab, deeplab),
 }
 
 

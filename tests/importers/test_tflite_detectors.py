@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mobilenetv2 import boxes, model_file
+from mobilenetv2 import boxes, model_file, spec
 from mobilenetv2.errors import WeightsError
-from mobilenetv2.importers import import_file, parts
+from mobilenetv2.importers import import_file
 from mobilenetv2.labels import class_names
 from mobilenetv2.model_file import ModelFile
 from mobilenetv2.nn.backend import TorchBackend
@@ -88,7 +88,7 @@ def test_every_weight_is_the_number_that_the_file_stores(
     a = author_of_detectors(model, storage=storage, pixels=pixels)
     found = imported(a, tmp_path)
     assert found.info.provenance["weights"].startswith(storage)
-    convs = parts.convolutions(found.info.spec)
+    convs = spec.all_convolutions(found.info.spec)
     norms = {f"{conv.name}.bias": f"{conv.norm}.bias" for conv in convs}
     for name, values in a.known.items():
         if name.startswith("box_heads") and name.split(".")[2] == "1":

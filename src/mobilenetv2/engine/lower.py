@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mobilenetv2 import spec
 from mobilenetv2.model_file import ModelFile, Tensors
-from mobilenetv2.spec import ConvSpec, LinearSpec, Spec, SSDLite, ssdlite
+from mobilenetv2.spec import ConvSpec, LinearSpec
 
 Array = npt.NDArray[Any]
 Float32Array = npt.NDArray[np.float32]
@@ -29,12 +29,6 @@ class Folded:
 
     weight: Array
     bias: Array
-
-
-def convolutions(network: Spec) -> tuple[ConvSpec, ...]:
-    """Every convolution of `network`, its head's included."""
-    backbone = spec.convolutions(network.backbone)
-    return (*backbone, *ssdlite.convolutions(network)) if isinstance(network.head, SSDLite) else backbone
 
 
 def fold(conv: ConvSpec, tensors: Tensors, bn_eps: float) -> Folded:

@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 def pack(model: ModelFile, plan: Plan) -> Float32Array:
     """All weights of `model` as `plan` wants them, aligned to 64 bytes."""
     result = aligned_zeros(plan.weights)
-    convs = {conv.name: conv for conv in lower.convolutions(model.info.spec)}
+    convs = {conv.name: conv for conv in spec.all_convolutions(model.info.spec)}
     for step in plan.steps:
         for section, parts in _sections(step, model, convs):
             lay(result[step.weights_at :], step.operation, section, parts)
@@ -64,7 +64,8 @@ def _sections(step: Step, model: ModelFile, convs: dict[str, spec.ConvSpec]) -> 
         if isinstance(operation, Linear):
             folded = lower.linear(spec.linear(model.info.spec), model.tensors)
         else:
-            folded = lower.fold(convs[layer], model.tensors, model.info.spec.backbone.bn_eps)
+            conv = convs[layer]
+            folded = lower.fold(conv, model.tensors, spec.norm_eps(model.info.spec, conv))
         yield from convolution(operation, part, folded)
 
 

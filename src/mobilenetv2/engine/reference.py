@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mobilenetv2 import spec
 from mobilenetv2.model_file import ModelFile, ModelInfo, network_input
-from mobilenetv2.spec import Activation, BlockSpec, ConvSpec, SSDLite, ssdlite
+from mobilenetv2.spec import Activation, BlockSpec, ConvSpec, DeepLab, SSDLite, deeplab, ssdlite
 
 Array = npt.NDArray[np.floating]
 Place = tuple[int | None, bool]  # a block's index or None for the last map; its expanded tensor or its output
@@ -101,11 +101,13 @@ class ReferenceBackend:
         """The raw outputs for uint8 pixels (normalised here), or float32 that is already normalised.
 
         A classifier's are {"logits": float32 [B, O]}, a detector's {"class_logits": float32 [B, A, O],
-        "box_deltas": float32 [B, A, 4]}. Any height and width from 1 up. Raises `UsageError` for another rank, dtype or
-        channel count.
+        "box_deltas": float32 [B, A, 4]}, those of segmentation {"logits_map": float32 [B, h, w, O]} at the output
+        stride. Any height and width from 1 up. Raises `UsageError` for another rank, dtype or channel count.
         """
         if isinstance(self.info.spec.head, SSDLite):
             return self._detect(images_BHWC, self.info.spec.head)
+        if isinstance(self.info.spec.head, DeepLab):
+            return {"logits_map": self._segment(images_BHWC).astype(np.float32)}
         *_, (_, features_BhwC) = self._walk(images_BHWC)
         layer = spec.linear(self.info.spec)
         logits = linear(
@@ -137,6 +139,16 @@ class ReferenceBackend:
             result[name] = np.concatenate(found_BAO, axis=1).astype(np.float32)
         return result
 
+    def _segment(self, images_BHWC: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> Array:
+        """Branches side by side, the mean's the same at every place, then their projection, then the logits."""
+        layers = deeplab.layers(self.info.spec)
+        *_, (_, features_BhwC) = self._walk(images_BHWC)
+        pooled_B11C = self._convolution(global_mean(features_BhwC)[:, np.newaxis, np.newaxis], layers.pooling)
+        size = features_BhwC.shape[1:3]
+        branches = [np.broadcast_to(pooled_B11C, (len(features_BhwC), *size, pooled_B11C.shape[-1]))]
+        branches += [self._convolution(features_BhwC, branch) for branch in layers.branches]
+        return self._chain(np.concatenate(branches, axis=-1), (layers.project, layers.logits))
+
     def _walk(self, images_BHWC: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> Iterator[tuple[Place, Array]]:
         """Each tensor that a tap may name, with its place."""
         net = self.info.spec.backbone
@@ -148,7 +160,8 @@ class ReferenceBackend:
             yield (block.index, True), expanded
             x, wide = self._block(block, x, expanded, wide)
             yield (block.index, False), x
-        yield (None, False), self._convolution(x, spec.last(net))
+        if spec.has_last(self.info.spec):
+            yield (None, False), self._convolution(x, spec.last(net))
 
     def _block(self, block: BlockSpec, x: Array, expanded: Array, previous_wide: Array | None) -> tuple[Array, Array]:
         wide = self._convolution(expanded, block.depthwise)
@@ -170,5 +183,5 @@ class ReferenceBackend:
             x = x + self._tensors[f"{conv.name}.bias"]
         if conv.norm is not None:
             parts = {part: self._tensors[f"{conv.norm}.{part}"] for part in spec.NORM_PARTS}
-            x = batch_norm(x, parts, self.info.spec.backbone.bn_eps)
+            x = batch_norm(x, parts, spec.norm_eps(self.info.spec, conv))
         return activate(x, conv.activation)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from mobilenetv2 import spec
 from mobilenetv2.errors import WeightsError
 from mobilenetv2.importers.structure import BlockChannels, find_backbone
-from mobilenetv2.spec import Activation, Backbone, ConvSpec, Padding, Spec, SSDLite, ssdlite
+from mobilenetv2.spec import Activation, Backbone, Padding, Spec
 
 Array = npt.NDArray[Any]
 Float32Array = npt.NDArray[np.float32]
@@ -129,7 +129,7 @@ def fitted(network: Spec, body: Body, head: Sequence[Layer] = ()) -> Spec:
 
 def folded_tensors(network: Spec, layers: Iterable[Layer]) -> Iterator[tuple[str, Float32Array]]:
     """Names and values for the convolutions of `network`: batch norm as the identity that adds the layer's bias."""
-    for layer, conv in zip(layers, convolutions(network), strict=True):
+    for layer, conv in zip(layers, spec.all_convolutions(network), strict=True):
         yield f"{conv.name}.weight", as_float32(layer.weight, layer.name)
         if conv.norm is None:
             yield f"{conv.name}.bias", as_float32(layer.bias, layer.name)
@@ -138,12 +138,6 @@ def folded_tensors(network: Spec, layers: Iterable[Layer]) -> Iterator[tuple[str
         norm = {"weight": ones, "bias": layer.bias, "running_mean": 0 * ones, "running_var": (1 - BN_EPS) * ones}
         for part in spec.NORM_PARTS:
             yield f"{conv.norm}.{part}", as_float32(norm[part], layer.name)
-
-
-def convolutions(network: Spec) -> tuple[ConvSpec, ...]:
-    """Every convolution of the network: the backbone's, then those of a detector's head."""
-    head = ssdlite.convolutions(network) if isinstance(network.head, SSDLite) else ()
-    return (*spec.convolutions(network.backbone), *head)
 
 
 def boxes_xy_first(values: Array) -> Array:
@@ -161,7 +155,7 @@ def as_float32(values: Array, name: str) -> Float32Array:
 
 def _misfits(body: Body, layers: Sequence[Layer], network: Spec) -> Iterator[str]:
     """What the graph does in another way than `network`, one line each."""
-    for layer, conv in zip(layers, convolutions(network), strict=True):
+    for layer, conv in zip(layers, spec.all_convolutions(network), strict=True):
         pairs: list[tuple[str, Any, Any]] = [
             ("weights", layer.weight.shape, conv.weight_shape),
             ("stride", layer.stride, (conv.stride, conv.stride)),

@@ -4,7 +4,7 @@ The PyTorch modules, the engine's steps, the complexity tables and the importers
 `blocks`, `convolutions`, `ssdlite.layers` and `tensors` return.
 """
 
-from mobilenetv2.spec import ssdlite
+from mobilenetv2.spec import deeplab, ssdlite
 from mobilenetv2.spec.backbone import (
     LAST_CHANNELS,
     NORM_PARTS,
@@ -29,10 +29,26 @@ from mobilenetv2.spec.backbone import (
     stem,
     taps,
 )
-from mobilenetv2.spec.network import Classifier, Head, LinearSpec, Spec, linear, tensors
+from mobilenetv2.spec.deeplab import DeepLab
+from mobilenetv2.spec.network import (
+    Classifier,
+    Head,
+    LinearSpec,
+    Spec,
+    all_convolutions,
+    has_last,
+    linear,
+    norm_eps,
+    tensors,
+)
 from mobilenetv2.spec.ssdlite import Score, SSDLite, ssdlite_anchors
 
 __all__ = [
+    "norm_eps",
+    "has_last",
+    "deeplab",
+    "all_convolutions",
+    "DeepLab",
     "LAST_CHANNELS",
     "NORM_PARTS",
     "STAGES",

@@ -45,6 +45,7 @@ class ConvSpec:
     padding: Padding = "symmetric"
     activation: Activation = "relu6"
     bias: bool = False
+    bn_eps: float | None = None  # of the batch norm after it; None: the backbone's
 
     def out_size(self, size: int) -> int:
         """Rows (or columns) of the output for `size` rows of input: ceil(size / stride), either padding."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from mobilenetv2.spec import ssdlite
-from mobilenetv2.spec.backbone import Backbone, Background, conv_tensors, convolutions, last
+from mobilenetv2.spec import deeplab, ssdlite
+from mobilenetv2.spec.backbone import Backbone, Background, ConvSpec, blocks, conv_tensors, last, stem
+from mobilenetv2.spec.deeplab import DeepLab
 from mobilenetv2.spec.ssdlite import SSDLite
 
 
@@ -26,7 +27,7 @@ class Classifier:
         return self.outputs - (self.background != "none")
 
 
-Head = Classifier | SSDLite
+Head = Classifier | SSDLite | DeepLab
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Spec:
 
     @property
     def task(self) -> str:
-        """classification or detection."""
+        """classification, detection or segmentation."""
         return self.head.task
 
 
@@ -55,16 +56,36 @@ def linear(network: Spec) -> LinearSpec:
     return LinearSpec("classifier.1", last(network.backbone).out_channels, network.head.outputs)
 
 
+def norm_eps(network: Spec, conv: ConvSpec) -> float:
+    """The epsilon of the batch norm after `conv`."""
+    return network.backbone.bn_eps if conv.bn_eps is None else conv.bn_eps
+
+
+def has_last(network: Spec) -> bool:
+    """Whether the network has the backbone's last convolution: segmentation reads the map before it."""
+    return not isinstance(network.head, DeepLab)
+
+
+def all_convolutions(network: Spec) -> tuple[ConvSpec, ...]:
+    """Every convolution of the whole network in the order in which it runs."""
+    net = network.backbone
+    found = [stem(net), *(conv for block in blocks(net) for conv in block.convolutions)]
+    if has_last(network):
+        found.append(last(net))
+    if isinstance(network.head, SSDLite):
+        found += ssdlite.convolutions(network)
+    elif isinstance(network.head, DeepLab):
+        found += deeplab.convolutions(network)
+    return tuple(found)
+
+
 def tensors(network: Spec) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of the network's model file, in the order in which they are used."""
     result: dict[str, tuple[int, ...]] = {}
-    for conv in convolutions(network.backbone):
+    for conv in all_convolutions(network):
         result.update(conv_tensors(conv))
-    if isinstance(network.head, SSDLite):
-        for conv in ssdlite.convolutions(network):
-            result.update(conv_tensors(conv))
-        return result
-    layer = linear(network)
-    result[f"{layer.name}.weight"] = (layer.out_features, layer.in_features)
-    result[f"{layer.name}.bias"] = (layer.out_features,)
+    if isinstance(network.head, Classifier):
+        layer = linear(network)
+        result[f"{layer.name}.weight"] = (layer.out_features, layer.in_features)
+        result[f"{layer.name}.bias"] = (layer.out_features,)
     return result
