@@ -45,7 +45,7 @@ def test_the_engine_is_timed_on_random_weights() -> None:
 def test_a_models_accuracy_stands_in_the_row_of_its_width_and_resolution(
     random_model: Callable[..., ModelFile], tmp_path: Path
 ) -> None:
-    write_image_folder(tmp_path / "pictures", train=4, val=len(CLASSES), size=32)
+    write_image_folder(tmp_path / "pictures", train=10, val=10, size=32)
     model = random_model(width_mult=0.35, size=96, outputs=len(CLASSES), labels=tuple(CLASSES))
     model_file.write(tmp_path / "m.safetensors", model)
     table = measure.with_accuracies(paper.table("grid"), str(tmp_path / "pictures"), [str(tmp_path / "m.safetensors")])
