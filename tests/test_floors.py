@@ -35,6 +35,7 @@ FLOORS: dict[str, int] = {
             "charts",
             "charts_detection",
             "run_files",
+            "upsample",
         ),
         1,
     ),
