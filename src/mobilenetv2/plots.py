@@ -165,6 +165,45 @@ def overlay(
     return painted.round().astype(np.uint8)
 
 
+def photo_with_mask(
+    rgb: UInt8Array, mask_HW: UInt8Array, names: Sequence[str], legend: Sequence[tuple[Colour, str]], *, title: str = ""
+) -> UInt8Array:
+    """The photo [H, W, 3] with `overlay`, above lines of `legend`, a patch of colour and its text each, and `title`.
+
+    The photo's longer side becomes 480 to 1600 pixels, its proportions stay. Raises as `overlay` does.
+    """
+    if rgb.shape[:2] != mask_HW.shape:
+        raise UsageError(f"the mask has {list(mask_HW.shape)} pixels, the picture {list(rgb.shape[:2])}")
+    photo = _scaled(rgb, *BOXES_SIDES)
+    mask = Image.fromarray(mask_HW).resize(photo.size, Image.Resampling.NEAREST)
+    painted = overlay(np.asarray(photo), np.asarray(mask), names)
+    size = min(max(round(max(photo.size) / 50), 15), 24)
+    font, line, pad = _font(size), round(1.7 * size), round(0.8 * size)
+    width = max(photo.width, PANEL_WIDTH)
+    texts = [fitted(text, font, width - 3 * pad - size) for _, text in legend]
+    widths = [round(font.getlength(text)) + size + 3 * pad for text in texts]
+    places: list[tuple[int, int]] = []
+    x, y = pad, photo.height + pad
+    for one in widths:
+        if x > pad and x + one > width:
+            x, y = pad, y + line
+        places.append((x, y))
+        x += one
+    below = (y + line if legend else photo.height + pad) + (line if title else 0) + pad
+    canvas = Image.new("RGB", (width, below if legend or title else photo.height), PAPER)
+    canvas.paste(Image.fromarray(painted), ((width - photo.width) // 2, 0))
+    draw = ImageDraw.Draw(canvas)
+    for (colour, _), text, (left, top) in zip(legend, texts, places, strict=True):
+        edge = top + (line - size) // 2
+        draw.rectangle((left, edge, left + size - 1, edge + size - 1), colour)
+        draw.text((left + size + pad // 2, top + line // 2), text, INK, font, anchor="lm")
+    if title:
+        draw.text(
+            (pad, canvas.height - pad - line // 2), fitted(title, font, width - 2 * pad), FAINT, font, anchor="lm"
+        )
+    return np.asarray(canvas)
+
+
 def thumbnail(rgb: UInt8Array) -> UInt8Array:
     """`rgb` as a contact sheet shows it, for those who collect many tiles: its longer side is 192 pixels."""
     return np.asarray(_scaled(rgb, TILE, TILE))
