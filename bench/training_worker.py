@@ -126,8 +126,8 @@ def _fit(setting: Setting, beat: Beat) -> None:
         batches = Batches(
             _Fixed(fixed(setting)), lambda epoch: [[(0, i) for i in range(setting.batch)]] * 1000, workers=0
         )
-        # as an attribute, `mobilenetv2.train.fit` is the function
-        vars(importlib.import_module("mobilenetv2.train.fit"))["training_batches"] = lambda *args, **division: batches
+        task = importlib.import_module("mobilenetv2.train.classification_task")
+        vars(task)["training_batches"] = lambda *args, **division: batches
     network = build(dataclasses.replace(setting, way="ours"))[0]
     assert isinstance(network, MobileNetV2)
     info = ModelInfo(network.spec, image.recipe("torchvision-v2", setting.size))

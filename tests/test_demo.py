@@ -22,7 +22,7 @@ def test_the_demo_trains_evaluates_and_shows(
     found = demonstration.demo(tmp_path / "demo", seconds=1, pictures=100)
 
     assert found.evaluation.n == 40
-    assert found.run.val_accuracy == found.evaluation.top1
+    assert found.run.score == found.evaluation.top1
     for picture in (found.contact_sheet, found.confusion):
         with Image.open(picture) as image:
             assert min(image.size) > 300

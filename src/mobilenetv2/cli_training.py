@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from mobilenetv2.cli_options import Classes, Dataset, Ignore, Images, Labels, Task, refuse
-from mobilenetv2.errors import unknown_name
 from mobilenetv2.terminal import command_line, progress_bar, say, table
 
 
@@ -67,11 +66,11 @@ def _task_of(dataset: str, *, places: tuple[Path | None, ...], ignore: int | Non
     from mobilenetv2.data import detection, segmentation
 
     images, labels, classes = places
-    if ignore is not None:
+    if ignore is not None or segmentation.are_masks(images, labels):
         return Task.SEGMENTATION
     if detection.is_detection(dataset) or (labels is not None and detection.is_detection(labels)):
         return Task.DETECTION
-    if segmentation.is_segmentation(dataset) or segmentation.are_masks(images, labels):
+    if segmentation.is_segmentation(dataset):
         return Task.SEGMENTATION
     return Task.DETECTION if any(place is not None for place in (images, labels, classes)) else Task.CLASSIFICATION
 
@@ -80,9 +79,9 @@ def train(
     context: typer.Context,
     dataset: Dataset,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder of the run: model, metrics, checkpoints.")],
-    task: Annotated[str, typer.Option(help="classification")] = "classification",
+    task: Annotated[str | None, typer.Option(help="classification or detection; else found out from the data.")] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="A named set of hyper-parameters; finetune with --init, else basic.")
+        str | None, typer.Option(help="A named set of hyper-parameters; finetune with --init, else the task's own.")
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change one field of the recipe.")
@@ -90,6 +89,9 @@ def train(
     init: Annotated[
         str | None, typer.Option(help="Start from this model file, zoo name or foreign checkpoint.")
     ] = None,
+    images: Images = None,
+    labels: Labels = None,
+    classes: Classes = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse data in which the check finds anything.")] = False,
     freeze: Annotated[int | None, typer.Option(min=0, help="Keep the stem and this many blocks as they are.")] = None,
     teacher: Annotated[str | None, typer.Option(help="Learn from this model's answers too.")] = None,
@@ -105,17 +107,21 @@ def train(
     """Train on your own pictures; the result is one model file."""
     from mobilenetv2.importers import load_any
 
-    if task != "classification":
-        raise unknown_name("task", task, ["classification"])
     fit, recipes = training()
+    from mobilenetv2.train import task as tasks
+
+    named = (("images", images), ("labels", labels), ("classes", classes))
+    places = {name: place for name, place in named if place is not None}
+    kind = tasks.find(task or tasks.of_data(dataset, places)).name
     chosen = None
     changes = [*([f"freeze={freeze + 1}"] if freeze else []), *(settings or [])]
     if recipe is not None or changes or not resume:
-        chosen = recipes.with_settings(recipes.find(recipe or ("basic" if init is None else "finetune")), changes)
+        base = recipes.default(kind, init=init is not None) if recipe is None else recipes.find(recipe, kind)
+        chosen = recipes.with_settings(base, changes)
     start, learned_from = (None if name is None else load_any(name) for name in (init, teacher))
     run = fit(
-        dataset, out, recipe=chosen, init=start, teacher=learned_from, resume=resume, strict=strict,
-        devices=devices, nodes=nodes, precision=precision, workers=workers, recompute=recompute,
+        dataset, out, task=kind, recipe=chosen, init=start, teacher=learned_from, resume=resume, strict=strict,
+        devices=devices, nodes=nodes, precision=precision, workers=workers, recompute=recompute, places=places,
         command=None if resume else command_line(context),
     )  # fmt: skip
     print(run.text())

@@ -140,21 +140,24 @@ def colour_of(kind: int) -> Colour:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def overlay(
-    rgb: UInt8Array, mask_HW: UInt8Array, names: Sequence[str], *, ignore: int = 255, strength: float = 0.6
+def photo_with_mask(
+    rgb: UInt8Array, mask_HW: UInt8Array, names: Sequence[str], *, sides: tuple[int, int], ignore: int = 255
 ) -> UInt8Array:
     """`rgb` [H, W, 3] with each class of the mask [H, W] in its colour, between dark lines; `names` are the classes.
 
-    A class called "background" is left as it is; what is `ignore` becomes paler. Raises `UsageError` where the mask is
-    of another size.
+    The photo's longer side becomes one of `sides`, the least and the largest. A class called "background" is left as it
+    is; what is `ignore` becomes paler. Raises `UsageError` where the mask is of another size.
     """
     if rgb.shape != (*mask_HW.shape, 3):
         raise UsageError(f"the mask has {list(mask_HW.shape)} pixels, the picture {list(rgb.shape[:2])}")
+    photo = _scaled(rgb, *sides)
+    rgb = np.asarray(photo)
+    mask_HW = np.asarray(Image.fromarray(mask_HW).resize(photo.size, Image.Resampling.NEAREST))
     colours_L3 = np.full((256, 3), 255, np.float32)
-    weights_L1 = np.full((256, 1), strength, np.float32)
+    weights_L1 = np.full((256, 1), 0.6, np.float32)
     for i, name in enumerate(names):
         colours_L3[i] = colour_of(i)
-        weights_L1[i] = 0 if name == "background" else strength
+        weights_L1[i] = 0 if name == "background" else 0.6
     weights_L1[ignore] = 0.5
     weights_HW1 = weights_L1[mask_HW]
     painted = rgb * (1 - weights_HW1) + colours_L3[mask_HW] * weights_HW1

@@ -102,8 +102,8 @@ def draw(outcome: MaskOutcome, names: Sequence[str], *, side: int) -> plots.UInt
     """The photo, the true classes and the found ones beside each other, RGB; `side` is the longer one of each."""
     rgb = image.read(outcome.truth.path)
     true, found = outcome.truth.read_mask(), outcome.mask
-    panels = [rgb, plots.overlay(rgb, true, names), plots.overlay(rgb, found, names)]
-    photo, *painted = (plots.photo_with_boxes(panel, (), sides=(side, side)) for panel in panels)
+    photo = plots.photo_with_boxes(rgb, (), sides=(side, side))
+    painted = [plots.photo_with_mask(rgb, mask_HW, names, sides=(side, side)) for mask_HW in (true, found)]
     return plots.side_by_side(plots.side_by_side(photo, painted[0]), painted[1])
 
 

@@ -64,7 +64,8 @@ def test_a_cut_is_a_part_of_the_whole_scaled_picture(seed: int, size: tuple[int,
     rng = np.random.default_rng(seed)
     mask = rng.integers(0, 5, rng.integers(1, 40, 2)).astype(np.uint8)
     one = Labelled(rng.integers(0, 256, (*mask.shape, 3), dtype=np.uint8), mask)
-    scaled = tuple(max(1, round(side * rng.choice([0.5, 1, 1.75]))) for side in mask.shape)
+    rows, columns = (max(1, round(side * rng.choice([0.5, 1, 1.75]))) for side in mask.shape)
+    scaled = rows, columns
     top, left = (int(rng.integers(side)) for side in scaled)
     part, whole = cut(one, scaled, (top, left), size), cut(one, scaled, (0, 0), scaled)
     height, width = min(size[0], scaled[0] - top), min(size[1], scaled[1] - left)

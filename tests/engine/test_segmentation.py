@@ -88,4 +88,5 @@ def test_masks_are_the_definitions(random_segmenter: RandomModel, random_model: 
 def test_a_plan_does_all_the_multiply_adds_of_the_network(*, aspp: bool) -> None:
     network = Spec(backbone(output_stride=16), DeepLab(aspp=aspp))
     steps = plan(network, (513, 513), cpus.named("skylake-avx512"), threads=2).steps
-    assert sum(step.multiply_adds for step in steps) == complexity.complexity(network, 513).multiply_adds
+    saved = (33 * 33 - 1) * 256 * 256  # the pooling's share of the projection is the same for all pixels
+    assert sum(step.multiply_adds for step in steps) + saved == complexity.complexity(network, 513).multiply_adds

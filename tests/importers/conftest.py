@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from tflite_detector_files import write_detector
 from tflite_files import Author, write_network
+from tflite_segmentation_files import write_segmenter
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +20,9 @@ def author() -> Callable[..., Author]:
 def author_of_detectors() -> Callable[..., Author]:
     """`author_of_detectors(model, ...)`: the detector as TensorFlow's exporter would write it to a TFLite file."""
     return write_detector
+
+
+@pytest.fixture(scope="session")
+def author_of_segmenters() -> Callable[..., Author]:
+    """`author_of_segmenters(model, ...)`: the network as TensorFlow's exporter would write it to a TFLite file."""
+    return write_segmenter

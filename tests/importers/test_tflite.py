@@ -335,8 +335,3 @@ def test_published_classifiers_answer_as_litert_does(real_data: Path, name: str,
     answers = logits(model, images).argmax(1) - 1  # background is output 0
     assert (answers == litert).sum() >= 56  # 93 % of 60
     assert abs((answers == truth).sum() - (litert == truth).sum()) <= 2
-
-
-def test_published_segmentation_network_is_refused_by_its_operators(real_data: Path) -> None:
-    with pytest.raises(WeightsError, match="ARG_MAX, CONCATENATION, RESIZE_BILINEAR"):
-        import_file(real_data / "weights" / "google-coral" / "deeplabv3_mnv2_pascal_quant.tflite")

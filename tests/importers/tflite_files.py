@@ -29,6 +29,7 @@ _OPTIONS = {
     "MUL": "MulOptions",
     "SUB": "SubOptions",
     "DIV": "DivOptions",
+    "RESIZE_BILINEAR": "ResizeBilinearOptions",
 }
 
 
@@ -230,8 +231,9 @@ def add_backbone(
             added = a.activation(f"{block.name}add", (1, side, side, block.out_channels))
             x = a.operator("ADD", [before, x], added, FusedActivationFunction=0)
         maps[block.index, False] = x, side
-    maps[None, False] = a.convolution(model, x, spec.last(net), side)
-    return maps[None, False]
+    if spec.has_last(model.info.spec):
+        x, side = maps[None, False] = a.convolution(model, x, spec.last(net), side)
+    return x, side
 
 
 def folded(model: ModelFile, conv: ConvSpec) -> tuple[Array, Array]:
@@ -242,7 +244,7 @@ def folded(model: ModelFile, conv: ConvSpec) -> tuple[Array, Array]:
         model.tensors[f"{conv.norm}.{part}"].astype(np.float64)
         for part in ("weight", "bias", "running_mean", "running_var")
     )
-    scale = gamma / np.sqrt(variance + model.info.spec.backbone.bn_eps)
+    scale = gamma / np.sqrt(variance + spec.norm_eps(model.info.spec, conv))
     return model.tensors[f"{conv.name}.weight"] * scale[:, None, None, None], beta - mean * scale
 
 

@@ -81,7 +81,7 @@ def test_a_run_leaves_a_report_and_what_it_takes_to_make_it_again_anywhere(
     assert settings["machine"].keys() >= {"cpu", "threads", "system"}
     first, folder = page.read_text(), page.parent.resolve()
     page.unlink()
-    assert json.loads((folder / "evaluation.json").read_text())["top1"] == run.val_accuracy
+    assert json.loads((folder / "evaluation.json").read_text())["top1"] == run.score
 
     monkeypatch.chdir("/")
     again = report.write(folder).read_text()
@@ -114,7 +114,7 @@ def test_a_stopped_run_has_a_report_too_and_keeps_its_command(train: Train, monk
     assert {name: ended[name] for name in kept} == {name: began[name] for name in kept}
     assert ended["finished"] is True
     # the model is another one than the stopped run's, and was measured
-    assert json.loads(RunFiles(resumed.model.parent).evaluation.read_text())["top1"] == resumed.val_accuracy
+    assert json.loads(RunFiles(resumed.model.parent).evaluation.read_text())["top1"] == resumed.score
 
 
 @pytest.mark.parametrize("error", [FileError("cannot write report.html: No space left on device"), KeyboardInterrupt()])

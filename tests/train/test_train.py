@@ -247,9 +247,9 @@ def test_a_run_learns_and_its_model_file_is_what_was_measured(
     run = train(recipe={"epochs": 6, **changes})
     predictor = load(run.model, backend="reference")
     held_out = open_classification(colours, classes=predictor.info, split="val")
-    assert run.val_accuracy == evaluate(predictor, held_out).top1
+    assert run.score == evaluate(predictor, held_out).top1
     assert predictor.info.labels == ("blue", "red")
-    assert predictor.info.provenance["scores"]["val_accuracy"] == pytest.approx(run.val_accuracy)
+    assert predictor.info.provenance["scores"]["val_accuracy"] == pytest.approx(run.score)
     losses = [float(loss) for loss in losses_of(run)]
     assert len(losses) == 6
     assert losses[-1] < 0.8 * losses[0]
@@ -373,7 +373,7 @@ def test_a_run_is_resumed_by_its_own_recipe_only(train: TrainTiny, monkeypatch: 
 def test_the_time_limit_ends_a_run(train: TrainTiny) -> None:
     run = train(recipe={"epochs": 10_000, "max_minutes": 0.005})
     assert run.epochs < 10_000
-    assert run.val_accuracy is not None
+    assert run.score is not None
 
 
 def test_a_loss_that_is_no_number_ends_the_run_in_one_line(
@@ -457,7 +457,7 @@ def test_folded_batch_norm_stays_folded(train: TrainTiny, random_model: Callable
 def test_two_pictures_are_enough_to_train_and_too_few_to_measure(tmp_path: Path) -> None:
     folder = write_pictures(tmp_path / "set", {"a": 1, "b": 1})
     run = fit(folder, tmp_path / "run", recipe=TINY, progress=False, accelerator="cpu")
-    assert run.val_accuracy is None
+    assert run.score is None
     assert model_file.read(run.model).info.labels == ("a", "b")
 
 

@@ -41,7 +41,7 @@ class Outline:
             from pycocotools import mask
 
             drawn = mask.merge(mask.frPyObjects([polygon.tolist() for polygon in runs], height, width))
-            runs = run_lengths(drawn["counts"].decode())  # its own decoder makes NumPy 2 warn
+            runs = run_lengths(drawn["counts"])  # its own decoder makes NumPy 2 warn
         inside = np.arange(len(runs)) % 2 == 1
         return np.repeat(inside, runs).reshape(width, height).T
 
@@ -139,8 +139,9 @@ def _outline(stated: Any, height: int, width: int) -> Polygons | Runs:
     return polygons
 
 
-def run_lengths(text: str) -> list[int]:
+def run_lengths(text: str | bytes) -> list[int]:
     """COCO's compressed run lengths: 5 bits a letter, the lowest first, as differences to the last but one."""
+    text = text.decode() if isinstance(text, bytes) else text
     lengths: list[int] = []
     place = 0
     while place < len(text):

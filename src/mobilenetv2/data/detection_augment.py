@@ -58,6 +58,7 @@ class Augmentation:
     zoom_out: float = 0.5
     largest: float = 4.0
     flip: float = 0.5
+    vertical_flip: float = 0.0
     photometric: bool = True
     fill: tuple[int, int, int] = MEAN_COLOUR
 
@@ -74,7 +75,9 @@ def augment(scene: Scene, size: tuple[int, int], rng: np.random.Generator, setti
         window = ssd_crop(window, scene.boxes_xyxy[~scene.ignored], rng)
     recolour = (lambda rgb: photometric(rgb, rng)) if settings.photometric else None
     changed = cut(scene, window, size, fill=settings.fill, recolour=recolour)
-    return flip(changed) if rng.random() < settings.flip else changed
+    if rng.random() < settings.flip:
+        changed = flip(changed)
+    return upside_down(changed) if settings.vertical_flip and rng.random() < settings.vertical_flip else changed
 
 
 def zoom_out(window: Window, rng: np.random.Generator, *, largest: float = 4.0) -> Window:
@@ -174,6 +177,14 @@ def flip(scene: Scene) -> Scene:
     width = scene.rgb.shape[1]
     boxes_N4 = np.stack([width - x2_N, y1_N, width - x1_N, y2_N], axis=1)
     return Scene(np.ascontiguousarray(scene.rgb[:, ::-1]), boxes_N4, scene.labels, scene.ignored)
+
+
+def upside_down(scene: Scene) -> Scene:
+    """The scene mirrored: up is down."""
+    x1_N, y1_N, x2_N, y2_N = scene.boxes_xyxy.T
+    height = scene.rgb.shape[0]
+    boxes_N4 = np.stack([x1_N, height - y2_N, x2_N, height - y1_N], axis=1)
+    return Scene(np.ascontiguousarray(scene.rgb[::-1]), boxes_N4, scene.labels, scene.ignored)
 
 
 def photometric(rgb: UInt8Array, rng: np.random.Generator) -> UInt8Array:

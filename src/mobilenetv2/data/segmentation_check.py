@@ -268,15 +268,18 @@ def _drawn(sample: SegmentationSample, names: Sequence[str]) -> tuple[plots.UInt
         return plots.thumbnail(rgb), ""
     if mask_HW.shape != rgb.shape[:2]:
         return plots.thumbnail(rgb), ""
-    painted = plots.overlay(rgb, mask_HW, names)
     pixels = np.bincount(mask_HW.reshape(-1))[: len(names)].tolist()
     counts = Counter({names[i]: n for i, n in enumerate(pixels) if n and names[i] != BACKGROUND})
     words = ", ".join(f"{name} {_percent(count, mask_HW.size)}" for name, count in counts.most_common()) or BACKGROUND
-    return plots.thumbnail(painted), words
+    return plots.photo_with_mask(rgb, mask_HW, names, sides=(plots.TILE, plots.TILE)), words
 
 
 def _short(reason: str, sample: SegmentationSample) -> str:
-    return reason.removeprefix(f"{sample.mask}: ").replace(str(sample.path), "the picture")
+    return (
+        reason.removeprefix(f"{sample.mask}: ")
+        .replace(str(sample.mask), "the mask")
+        .replace(str(sample.path), "the picture")
+    )
 
 
 def _percent(part: int, whole: int) -> str:

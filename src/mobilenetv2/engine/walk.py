@@ -305,7 +305,7 @@ class _Walker:
         )
         activations = branch.activation, project.activation, logits.activation
         operation = PixelHead(activations, size, products, stripes, joins=sums.name == PROJECTION)
-        names = dict(zip(PixelHead.PARTS, (conv.name for conv in convs), strict=True))
+        names: dict[str, str] = dict(zip(PixelHead.PARTS, (conv.name for conv in convs), strict=True))
         return self.add(
             "branch 0 + project + logits", operation, names, source, size,
             target="logits_map", shared=sums.name, inputs={"project": inputs},

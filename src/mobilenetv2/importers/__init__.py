@@ -57,10 +57,10 @@ def import_file(
     Of ncnn's two files, `.param` and `.bin`, either is given and the other lies beside it under the same name.
     `source` is one of `SOURCES`; None finds it out from what is in the file. `labels` is a text file with one
     class name per line, or a label map (`.pbtxt`, `.prototxt`); None means ImageNet's for a classifier's 1000 classes,
-    Pascal VOC's for a detector's 20, COCO's for its 80, none otherwise. `background` None means the first of a
-    classifier's 1001 outputs, else what the source has. `size` is the input size in pixels; None means what the zoo
-    knows of this very file, else what it says itself (also in its name), else what such networks were trained at. What
-    was decided, and that people should know, is in `info.provenance["notes"]`, one sentence each.
+    Pascal VOC's for 20 of the other tasks, COCO's for a detector's 80, none otherwise. `background` None means the
+    first of a classifier's 1001 outputs, else what the source has. `size` is the input size in pixels; None means what
+    the zoo knows of this very file, else what it says itself (also in its name), else what such networks were trained
+    at. What was decided, and that people should know, is in `info.provenance["notes"]`, one sentence each.
 
     Raises `UsageError` for an unknown source or labels that do not fit, `FileError` where a file cannot be read,
     and `WeightsError` where the checkpoint is damaged, unsafe, or no MobileNetV2 of a task that is known here.

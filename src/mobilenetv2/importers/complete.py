@@ -12,10 +12,14 @@ from mobilenetv2 import files, model_file, spec_fields, zoo
 from mobilenetv2.errors import ModelFileError, UsageError, WeightsError
 from mobilenetv2.labels import class_names
 from mobilenetv2.model_file import ModelFile
-from mobilenetv2.spec import Background, Classifier, Head, Spec
+from mobilenetv2.spec import Background, Classifier, DeepLab, Head, Spec
 from mobilenetv2.zoo import Entry
 
-_DATA_SETS = {"classification": {1000: "imagenet"}, "detection": {20: "voc", 80: "coco"}}  # by count of classes
+_DATA_SETS = {  # by count of classes
+    "classification": {1000: "imagenet"},
+    "detection": {20: "voc", 80: "coco"},
+    "segmentation": {20: "voc"},
+}
 _CALLED = {"imagenet": "ImageNet's", "voc": "Pascal VOC's", "coco": "COCO's"}
 _LABEL_MAP_FIELD = r"(\w+)\s*:\s*(?:[\"']([^\"']*)[\"']|(\S+))"
 _BACKGROUND_NAMES = ("background", "__background__", "???", "dummy")  # as label files of TensorFlow models write it
@@ -70,7 +74,8 @@ def _with_background(head: Head, background: Background) -> Head:
         return spec_fields.classifier(outputs=head.outputs, background=background, dropout=head.dropout)
     fields = {field.name: getattr(head, field.name) for field in dataclasses.fields(head)}
     classes = head.outputs - (background != "none")
-    return spec_fields.ssdlite(**{**fields, "classes": classes, "background": background})
+    checked = spec_fields.deeplab if isinstance(head, DeepLab) else spec_fields.ssdlite
+    return checked(**{**fields, "classes": classes, "background": background})
 
 
 def read_labels(path: str | os.PathLike[str], network: Spec) -> tuple[str, ...]:

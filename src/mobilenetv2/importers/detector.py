@@ -30,6 +30,8 @@ def build(found: Detector, **fields: Any) -> tuple[Spec, dict[str, parts.Float32
     Raises `WeightsError` where the graph is not an SSDLite of this project, naming the convolution.
     """
     body, rest = parts.split(found.path, found.shortcuts)
+    if body.last is None:
+        raise WeightsError(f"the graph ends after {found.path[-1].name!r}: the convolution after the blocks is missing")
     net = parts.find_net(body)
     separable = len(found.class_heads[0]) == 2
     extras = _extras(rest, separable=separable)

@@ -23,7 +23,7 @@ Array = npt.NDArray[Any]
 Float32Array = npt.NDArray[np.float32]
 Pair = tuple[int, int]
 
-BN_EPS = 1e-3  # TensorFlow's; it cancels, as the stored variance is 1 - BN_EPS
+BN_EPS = 1e-3  # TensorFlow's; it cancels, as the stored variance is 1 - epsilon
 _PADDINGS: tuple[Padding, ...] = ("same", "symmetric")  # the first one where both read the same zeros
 
 
@@ -55,22 +55,24 @@ class Block:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Body:
-    """The parts of a backbone in their order."""
+    """The parts of a backbone in their order; the last one is not in a network for segmentation."""
 
     stem: Layer
     blocks: tuple[Block, ...]
-    last: Layer
+    last: Layer | None
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        return (self.stem, *(layer for block in self.blocks for layer in block.layers), self.last)
+        inside = (layer for block in self.blocks for layer in block.layers)
+        return (self.stem, *inside, *(() if self.last is None else (self.last,)))
 
 
 def split(layers: Sequence[Layer], shortcuts: Mapping[int, int]) -> tuple[Body, tuple[Layer, ...]]:
     """The backbone that a path of convolutions begins with, and the rest of the path.
 
-    `shortcuts` has for each place in `layers` where another output is added that output's place. Raises
-    `WeightsError` where a convolution stands where a MobileNetV2 has none.
+    `shortcuts` has for each place in `layers` where another output is added that output's place. Where the path ends
+    with a block, the backbone has no last convolution. Raises `WeightsError` where a convolution stands where a
+    MobileNetV2 has none.
     """
     if len(layers) < 3:
         raise WeightsError(f"the graph has {len(layers)} convolutions in a row: it is no MobileNetV2")
@@ -86,12 +88,11 @@ def split(layers: Sequence[Layer], shortcuts: Mapping[int, int]) -> tuple[Body, 
             raise WeightsError(f"{found[-1].name!r} does not start a shortcut over one block")
         blocks.append(Block(found, end in shortcuts))
         at = end + 1
-    if at == len(layers):
-        raise WeightsError(f"the graph ends after {layers[-1].name!r}: the convolution after the blocks is missing")
     inside = {end for end in shortcuts if end >= at}
     if inside:
         raise WeightsError(f"{layers[min(inside)].name!r} has a shortcut where a MobileNetV2 has none")
-    return Body(layers[0], tuple(blocks), layers[at]), tuple(layers[at + 1 :])
+    last = None if at == len(layers) else layers[at]
+    return Body(layers[0], tuple(blocks), last), tuple(layers[at + 1 :])
 
 
 def find_net(body: Body) -> Backbone:
@@ -108,8 +109,9 @@ def find_net(body: Body) -> Backbone:
     projections = {id(block.layers[-1]) for block in body.blocks}
     wide = [layer for layer in body.layers if id(layer) not in projections]
     activation: Activation = "relu6" if all("relu6" in layer.activations for layer in wide) else "relu"
+    last = None if body.last is None else body.last.outputs
     return find_backbone(
-        channels, stem=body.stem.outputs, last=body.last.outputs, in_channels=body.stem.weight.shape[1],
+        channels, stem=body.stem.outputs, last=last, in_channels=body.stem.weight.shape[1],
         padding="same", bn_eps=BN_EPS, activation=activation,
     )  # fmt: skip
 
@@ -135,7 +137,8 @@ def folded_tensors(network: Spec, layers: Iterable[Layer]) -> Iterator[tuple[str
             yield f"{conv.name}.bias", as_float32(layer.bias, layer.name)
             continue
         ones = np.ones(conv.out_channels)
-        norm = {"weight": ones, "bias": layer.bias, "running_mean": 0 * ones, "running_var": (1 - BN_EPS) * ones}
+        variance = 1 - spec.norm_eps(network, conv)
+        norm = {"weight": ones, "bias": layer.bias, "running_mean": 0 * ones, "running_var": variance * ones}
         for part in spec.NORM_PARTS:
             yield f"{conv.norm}.{part}", as_float32(norm[part], layer.name)
 

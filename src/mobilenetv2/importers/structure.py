@@ -29,10 +29,11 @@ class BlockChannels:
 
 
 def find_backbone(
-    blocks: Sequence[BlockChannels], *, stem: int, last: int, in_channels: int = 3,
+    blocks: Sequence[BlockChannels], *, stem: int, last: int | None, in_channels: int = 3,
     padding: Padding, bn_eps: float, activation: Activation = "relu6",
 ) -> Backbone:  # fmt: skip
-    """The backbone with exactly these channels: `stem` and `last` are outputs of the first and last convolution.
+    """The backbone with exactly these channels: `stem` and `last` are outputs of the first and last convolution, None
+    where there is no last one.
 
     Tried in this order: the paper's table and timm's deeper ones at a width under the TensorFlow rule; the same
     with a stem or last convolution of its own width; a table of this network's own (`width_mult` 1,
@@ -54,9 +55,10 @@ def stages_of(block_count: int) -> tuple[tuple[int, int], ...]:
     raise WeightsError(f"the network has {block_count} inverted residuals: known are networks with {known}")
 
 
-def _check(blocks: Sequence[BlockChannels], stem: int, last: int, in_channels: int) -> None:
+def _check(blocks: Sequence[BlockChannels], stem: int, last: int | None, in_channels: int) -> None:
     stages_of(len(blocks))
-    if min(stem, last, in_channels, *(min(block.expanded, block.outputs) for block in blocks)) < 1:
+    ends = (stem, in_channels, *(() if last is None else (last,)))
+    if min(*ends, *(min(block.expanded, block.outputs) for block in blocks)) < 1:
         raise WeightsError("a convolution of the network has no channels")
     inputs = stem
     for i, block in enumerate(blocks):
@@ -67,11 +69,13 @@ def _check(blocks: Sequence[BlockChannels], stem: int, last: int, in_channels: i
         inputs = block.outputs
 
 
-def _known(blocks: tuple[BlockChannels, ...], stem: int, last: int, depth: tuple[int, ...]) -> Iterator[Backbone]:
+def _known(
+    blocks: tuple[BlockChannels, ...], stem: int, last: int | None, depth: tuple[int, ...]
+) -> Iterator[Backbone]:
     near: list[Backbone] = []
     for net in _candidates(depth):
         if _channels(net) == blocks or _channels(dataclasses.replace(net, stem_channels=stem)) == blocks:
-            if (spec.stem(net).out_channels, spec.last(net).out_channels) == (stem, last):
+            if spec.stem(net).out_channels == stem and last in (None, spec.last(net).out_channels):
                 yield net
             near.append(net)
     for net in near:
@@ -95,7 +99,7 @@ def _channels(net: Backbone) -> tuple[BlockChannels, ...]:
     )
 
 
-def _own(blocks: Sequence[BlockChannels], stem: int, last: int, depth: tuple[int, ...]) -> Backbone:
+def _own(blocks: Sequence[BlockChannels], stem: int, last: int | None, depth: tuple[int, ...]) -> Backbone:
     """A stage table that says these channels outright; a block like the one before it joins its row."""
     strides = [s if i == 0 else 1 for (*_, s), n in zip(STAGES, depth, strict=True) for i in range(n)]
     rows: list[Stage] = []

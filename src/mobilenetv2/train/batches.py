@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -22,9 +24,24 @@ from mobilenetv2.train.recipes import Recipe
 
 Batch = tuple[Tensor, Tensor]  # images [B, C, S, S], uint8 or float32 that is already normalised; labels int64 [B]
 Keys = list[tuple[int, int]]  # (epoch, index) of each picture of a batch
+Order = Callable[[int], list[Keys]]  # the batches of an epoch
 
 VAL_BATCH = 64
 _MAX_WORKERS = 2
+
+
+class Shuffled(Protocol):
+    """Pictures that know a random order."""
+
+    def __len__(self) -> int: ...
+    def shuffled(self, generator: np.random.Generator) -> npt.NDArray[np.int64]: ...
+
+
+class Cached(Protocol):
+    """Pictures that are decoded already, or not."""
+
+    @property
+    def pixels(self) -> object: ...
 
 
 class Batches:
@@ -36,8 +53,8 @@ class Batches:
 
     def __init__(
         self,
-        dataset: Dataset[Batch],
-        order: Callable[[int], list[Keys]],
+        dataset: Dataset[Any],
+        order: Order,
         *,
         workers: int,
         rank: int = 0,
@@ -75,7 +92,7 @@ class Batches:
     def __len__(self) -> int:
         return len(self._order(0))
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         self._done, self._first = self._first, 0
         shares = [self._share(keys) for keys in self._order(self._epoch)[self._done :]]
         # batch_size=None: the sampler's items are whole batches already
@@ -92,26 +109,38 @@ def training_batches(pictures: Pictures, recipe: Recipe, size: int, **division: 
     no batch of one, which batch norm could not learn from.
     """
 
-    @functools.lru_cache(maxsize=2)
-    def order(epoch: int) -> list[Keys]:
-        shuffled = pictures.shuffled(np.random.default_rng([recipe.seed, epoch]))
-        least = 2 * division.get("devices", 1)
-        parts = min(-(-len(pictures) // recipe.batch_size), max(1, len(pictures) // least))
-        return [[(epoch, int(index)) for index in part] for part in np.array_split(shuffled, parts)]
-
+    order = shuffled(pictures, recipe, **division)
     return Batches(_Augmented(pictures, recipe, size), order, **{"workers": default_workers(pictures), **division})
 
 
 def validation_batches(pictures: Pictures, preprocessing: Preprocessing, **division: int) -> Batches:
     """Every picture once, prepared as a model file with this preprocessing prepares it; `division` as above."""
-    starts = range(0, len(pictures), VAL_BATCH)
-    keys = [[(0, i) for i in range(start, min(start + VAL_BATCH, len(pictures)))] for start in starts]
     return Batches(
-        _Prepared(pictures, preprocessing), lambda epoch: keys, **{"workers": default_workers(pictures), **division}
+        _Prepared(pictures, preprocessing), in_turn(pictures), **{"workers": default_workers(pictures), **division}
     )
 
 
-def default_workers(pictures: Pictures) -> int:
+def shuffled(pictures: Shuffled, recipe: Recipe, **division: int) -> Order:
+    """The batches of `training_batches`."""
+
+    @functools.lru_cache(maxsize=2)
+    def order(epoch: int) -> list[Keys]:
+        mixed = pictures.shuffled(np.random.default_rng([recipe.seed, epoch]))
+        least = 2 * division.get("devices", 1)
+        parts = min(-(-len(pictures) // recipe.batch_size), max(1, len(pictures) // least))
+        return [[(epoch, int(index)) for index in part] for part in np.array_split(mixed, parts)]
+
+    return order
+
+
+def in_turn(pictures: Sized) -> Order:
+    """The batches of `validation_batches`: the same in every epoch."""
+    starts = range(0, len(pictures), VAL_BATCH)
+    keys = [[(0, i) for i in range(start, min(start + VAL_BATCH, len(pictures)))] for start in starts]
+    return lambda epoch: keys
+
+
+def default_workers(pictures: Cached) -> int:
     """Worker processes for a device: 0 where the pictures are decoded already, else up to 2."""
     return 0 if pictures.pixels is not None else min(_MAX_WORKERS, os.cpu_count() or 1)
 

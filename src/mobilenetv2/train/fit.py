@@ -1,4 +1,4 @@
-"""From a data set to a model file: one training run of a classifier."""
+"""From a data set to a model file: one training run, of whatever task."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import os
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,10 @@ from lightning.pytorch import Trainer
 from mobilenetv2 import model_file, report
 from mobilenetv2.errors import DatasetError, DownloadError, Error, FileError, ImageError, TrainingError, UsageError
 from mobilenetv2.model_file import ModelFile
-from mobilenetv2.nn import MobileNetV2, load_tensors
 from mobilenetv2.train import origin, recipes, start
-from mobilenetv2.train.batches import training_batches, validation_batches
-from mobilenetv2.train.classification import Classifier
+from mobilenetv2.train import task as tasks
 from mobilenetv2.train.memory import keeping_memory
-from mobilenetv2.train.pictures import CACHE_BYTES, open_training_data
+from mobilenetv2.train.pictures import CACHE_BYTES
 from mobilenetv2.train.progress import Display
 from mobilenetv2.train.recipes import Recipe
 from mobilenetv2.train.run_folder import RunFolder, Saver
@@ -32,15 +31,17 @@ from mobilenetv2.train.running import Stopped, StopRequest, interruptible, own_r
 class TrainingRun:
     """What came of a run.
 
-    `val_accuracy` (0..1) is that of the weights in the file `model`, measured as a share of the validation pictures;
-    None without any. `epochs` counts what was trained, an unfinished last one included; `kept_epoch` is the one
-    in the file. `seconds` is everything after the pictures were read, `pictures_per_second` training alone.
+    `score` (0..1) is what the weights in the file `model` reach on the validation pictures, by the task's measure,
+    which `measure` names; None without any pictures. `epochs` counts what was trained, an unfinished last one included;
+    `kept_epoch` is the one in the file. `seconds` is everything after the pictures were read, `pictures_per_second`
+    training alone.
     `report` is a page that shows all of it, None where it could not be written, which the last of the `notes` explains.
     `stopped` is True after Ctrl-C: `--resume` goes on.
     """
 
     model: Path
-    val_accuracy: float | None
+    score: float | None
+    measure: str
     epochs: int
     kept_epoch: int
     seconds: float
@@ -51,7 +52,7 @@ class TrainingRun:
 
     def text(self) -> str:
         """The outcome in a few lines."""
-        measured = "" if self.val_accuracy is None else f", val accuracy {100 * self.val_accuracy:.1f} %"
+        measured = "" if self.score is None else f", {self.measure} {100 * self.score:.1f} %"
         lines = [
             f"{self.model}: epoch {self.kept_epoch} of {self.epochs}{measured}",
             f"trained for {self.seconds:.0f} s, {self.pictures_per_second:.0f} pictures/s",
@@ -67,6 +68,7 @@ def fit(
     dataset: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
+    task: str | None = None,
     recipe: Recipe | None = None,
     init: ModelFile | None = None,
     teacher: ModelFile | None = None,
@@ -81,21 +83,24 @@ def fit(
     workers: int | None = None,
     recompute: bool = False,
     cache_bytes: int = CACHE_BYTES,
+    places: Mapping[str, Path] | None = None,
     command: str | None = None,
 ) -> TrainingRun:
-    """Train a classifier on the pictures of `dataset` and leave a model file in the folder `out`.
+    """Train on the pictures of `dataset` and leave a model file in the folder `out`.
+
+    `task` is one of `train.task.TASKS`; None is "detection" where the data has boxes, else "classification". `places`
+    completes data with boxes: the paths of "images", "labels" and "classes" (`data.detection.Places`).
 
     `out` gets `model.safetensors` (rewritten whenever an epoch is to be kept, so it is there from the first epoch
     on), `last.ckpt`, `metrics.csv`, `run.json` and TensorBoard's events, and at the end `report.html`, for which the
     engine measures the model. It must be empty or new, unless `resume` goes on with the run in it, or `overwrite`
-    removes that run's files first. `recipe` of None is "finetune" with starting weights and "basic" without, or the
-    resumed run's own. `command` is the shell command that the report names to repeat the run (None: made of the
-    arguments).
+    removes that run's files first. `recipe` of None is the task's own (`recipes.default`), or the resumed run's.
+    `command` is the shell command that the report names to repeat the run (None: made of the arguments).
 
-    `init` gives the weights to start from, its preprocessing and its width; its last layer is kept where its
-    classes are the data's, in the same order. Folded batch norm in it stays as it is. `teacher` is a model of the same
-    classes whose answers are learned from too. `strict` refuses
-    data in which `data.check` finds anything. Pictures are kept decoded in memory up to `cache_bytes`.
+    `init` gives the weights to start from, its preprocessing and its width; a classifier's last layer is kept where its
+    classes are the data's, in the same order, and of a detector what its heads know of these classes. Folded batch norm
+    in it stays as it is. `teacher` is a model of the same classes whose answers are learned from too. `strict` refuses
+    data in which the check finds anything. Pictures are kept decoded in memory up to `cache_bytes`.
     `progress` shows notes, a bar and a line per epoch on stderr.
 
     `accelerator` is Lightning's: "auto", "cpu", "gpu", "mps"; so is `precision`, save that "auto" is bfloat16 where a
@@ -113,32 +118,38 @@ def fit(
     any more, or the run was stopped before the first epoch's end.
     """
     dataset, out = os.fspath(dataset), Path(out)
+    kind = tasks.find(task or tasks.of_data(dataset, places or {}))
     folder = RunFolder(out)
     devices, nodes, rank = _place(devices, nodes)
     display = Display(shown=progress and rank == 0)
     if resume:
         if init is not None:
             raise UsageError("a run that goes on has its weights already: leave out the starting weights (--init)")
-        recipe = folder.recipe_to_resume(recipe)
+        recipe = folder.recipe_to_resume(recipe, task=kind.name)
     else:
-        recipe = recipes.check(recipe or recipes.find("basic" if init is None else "finetune"))
+        recipe = recipes.check(recipe or recipes.default(kind.name, init=init is not None))
+        if recipe.task != kind.name:
+            raise UsageError(f"the recipe {recipe.name!r} is for {recipe.task}, and this is {kind.name}")
         if not overwrite and rank == 0:
             folder.check_empty()
     if recipe.max_minutes is not None and devices * nodes > 1:
         raise UsageError("max_minutes is for one device: clocks differ, set max_minutes=none")
     with display.bar("reading pictures") as read:
-        data = open_training_data(dataset, seed=recipe.seed, strict=strict, cache_bytes=cache_bytes, progress=read)
+        data: Any = kind.open(
+            dataset, recipe, strict=strict, cache_bytes=cache_bytes, progress=read, places=places or {}
+        )
     with own_random_state(recipe.seed):
         if resume:  # padding, preprocessing and the rest may be those of weights that the run began with
             first, notes = model_file.read(folder.start), []
         else:
-            first, notes = start.model(data, recipe, init)
+            first, notes = kind.start(data, recipe, init)
     info = first.info
-    learned_from = None if teacher is None else start.teacher(teacher, info.labels)
+    learned_from = None if teacher is None else kind.teacher(teacher, info.labels)
     data = dataclasses.replace(data, notes=(*data.notes, *notes))
     for note in data.notes:
         display.say(f"note: {note}")
-    display.say(f"{len(data.names)} classes, {len(data.train)} pictures to train on, {len(data.val)} to measure")
+    classes = f"{len(data.names)} {'class' if len(data.names) == 1 else 'classes'}"
+    display.say(f"{classes}, {len(data.train)} pictures to train on, {len(data.val)} to measure")
     options = {"strict": strict, "devices": devices, "nodes": nodes, "precision": precision, "workers": workers,
                "recompute": recompute}  # fmt: skip
     precision = _precision(precision, accelerator)
@@ -157,21 +168,14 @@ def fit(
         folder.write_settings(recipe, data, facts)
 
     stop = StopRequest()
-    saver = Saver(folder, info, recipe, stop, said=lambda row: display.epoch(row, recipe.epochs))
+    saver = Saver(folder, info, recipe, kind, stop, said=lambda row: display.epoch(row, recipe.epochs, kind.best))
     division: dict[str, Any] = {"rank": rank, "devices": devices * nodes}
     if workers is not None:
         division["workers"] = workers
     stopped = False
     with quiet_lightning(), own_random_state(recipe.seed), keeping_memory():
-        train = training_batches(data.train, recipe, recipe.train_size or info.preprocessing.size[0], **division)
-        val = validation_batches(data.val, info.preprocessing, **division)
-        network = MobileNetV2.from_spec(info.spec)
-        load_tensors(network, first.tensors)
-        network.recompute(recompute)
-        module = Classifier(
-            network, recipe, info.preprocessing, batches=len(train), frozen_norm=info.batch_norm == "folded",
-            teacher=learned_from,
-        )  # fmt: skip
+        train, val = kind.batches(data, recipe, info, **division)
+        module = kind.learner(first, recipe, data, batches=len(train), teacher=learned_from, recompute=recompute)
         trainer = Trainer(
             max_epochs=recipe.epochs,
             accelerator=accelerator,
@@ -224,7 +228,8 @@ def fit(
         display.say(problem)
     return TrainingRun(
         model=folder.model,
-        val_accuracy=kept.get("val_accuracy"),
+        score=kept.get(kind.best.column),
+        measure=kind.best.words,
         epochs=int(saver.rows[-1]["epoch"]),
         kept_epoch=int(kept["epoch"]),
         seconds=module.elapsed(),

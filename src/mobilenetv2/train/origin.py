@@ -6,7 +6,6 @@ import datetime
 import os
 import platform
 import shlex
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,15 @@ import torch
 from mobilenetv2.data.shard_files import absolute
 from mobilenetv2.engine import cpu
 from mobilenetv2.train import recipes
-from mobilenetv2.train.pictures import Pictures, TrainingData
 from mobilenetv2.train.recipes import Recipe
+from mobilenetv2.train.task import Data
 
 
-def of_run(dataset: str, data: TrainingData, *, command: str, machine: Mapping[str, Any]) -> dict[str, Any]:
+def of_run(dataset: str, data: Data, *, command: str, machine: Mapping[str, Any]) -> dict[str, Any]:
     """Plain JSON values for `run.json`, the folder in which `command` was given among them."""
     return {
         "dataset": absolute(dataset),
-        "pictures": {"train": _per_class(data.train, data.names), "val": _per_class(data.val, data.names)},
+        "pictures": {"train": data.train.per_class(len(data.names)), "val": data.val.per_class(len(data.names))},
         "command": command,
         "directory": os.getcwd(),
         "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -40,7 +39,8 @@ def command(
     `options` are those of the command line that are not as they would be anyway, True for one without a value. Weights
     in memory have no name: STARTING_WEIGHTS and TEACHER stand for them.
     """
-    named = recipes.RECIPES.get(recipe.name, recipes.find("basic"))
+    of_task = recipes.of_task(recipe.task)
+    named = of_task.get(recipe.name) or recipes.default(recipe.task, init=False)
     words = ["mobilenetv2", "train", dataset, "--out", str(out), "--recipe", named.name]
     for name in recipes.differences(named, recipe):
         value = getattr(recipe, name)
@@ -75,8 +75,3 @@ def _device(accelerator: str) -> str:
     if on_gpu(accelerator):
         return torch.cuda.get_device_name()
     return "Apple GPU" if accelerator in ("auto", "mps") and torch.backends.mps.is_available() else "CPU"
-
-
-def _per_class(pictures: Pictures, names: tuple[str, ...]) -> list[int]:
-    counted = Counter(sample.label for sample in pictures.samples)
-    return [counted[label] for label in range(len(names))]

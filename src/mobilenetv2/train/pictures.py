@@ -46,6 +46,11 @@ class Pictures:
         """RGB [H, W, 3] of picture `index`."""
         return image.read(self.samples[index].picture) if self.pixels is None else self.pixels[index]
 
+    def per_class(self, classes: int) -> list[int]:
+        """How many pictures each class has."""
+        counted = Counter(sample.label for sample in self.samples)
+        return [counted[label] for label in range(classes)]
+
     def shuffled(self, generator: np.random.Generator) -> IntArray:
         """Every index once, in an order that follows from the pictures' shards and `generator` alone.
 
@@ -122,8 +127,8 @@ def open_training_data(
         if len(val) < len(good["val"]):
             notes.append(f"{len(good['val']) - len(val)} pictures of val that are in train left out")
     else:
-        train, val = _split(train, seed)
-        notes.append(_split_note(train, val))
+        train, val = split(train, seed)
+        notes.append(split_note(train, val))
     if wrong:
         notes.append(f"{len(wrong)} pictures left out")
 
@@ -202,7 +207,7 @@ def _bytes(one: Examined) -> int:
     return 3 * one.shape[0] * one.shape[1]
 
 
-def _split(ones: Sequence[Examined], seed: int) -> tuple[list[Examined], list[Examined]]:
+def split(ones: Sequence[Examined], seed: int) -> tuple[list[Examined], list[Examined]]:
     """`VAL_SHARE` of each class held out, at least one picture where it has two; a picture's rank is a hash of
     its bytes, so that adding pictures moves few of the others and equal ones stay together."""
     by_class: dict[int, list[str]] = defaultdict(list)
@@ -238,7 +243,8 @@ def _fingerprint(names: Sequence[str], train: Sequence[Examined], val: Sequence[
     return sha.hexdigest()
 
 
-def _split_note(train: Sequence[Examined], val: Sequence[Examined]) -> str:
+def split_note(train: Sequence[object], val: Sequence[object], *, each: str = "class") -> str:
+    """What `split` did, in a sentence."""
     if not val:
         return "no val split, and too few pictures to hold some out: nothing is measured"
-    return f"no val split: {len(val)} pictures, {100 * VAL_SHARE:.0f} % of each class, held out; {len(train)} train"
+    return f"no val split: {len(val)} pictures, {100 * VAL_SHARE:.0f} % of each {each}, held out; {len(train)} train"

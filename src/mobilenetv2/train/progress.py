@@ -12,8 +12,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich import progress as rich
 from rich.console import Console
 
-from mobilenetv2.train.classification import Classifier
+from mobilenetv2.train.learner import Learner
 from mobilenetv2.train.run_folder import Row
+from mobilenetv2.train.task import Score
 
 
 class Display:
@@ -56,9 +57,9 @@ class Display:
         """What shows the training itself."""
         return [_TrainingBar(self._console)] if self._drawn else []
 
-    def epoch(self, row: Row, epochs: int) -> None:
+    def epoch(self, row: Row, epochs: int, score: Score) -> None:
         """The line of an epoch that has ended."""
-        accuracy = f"   val accuracy {100 * row['val_accuracy']:5.1f} %" if "val_accuracy" in row else ""
+        accuracy = f"   {score.words} {100 * row[score.column]:5.1f} %" if score.column in row else ""
         self.say(
             f"epoch {int(row['epoch']):3d} of {epochs}   loss {row['train_loss']:.3f}{accuracy}"
             f"   {row['pictures_per_second']:.0f} pictures/s   {_minutes(row['seconds'])}"
@@ -70,7 +71,7 @@ class Display:
 
 
 class _TrainingBar(Callback):
-    """The share of the whole run that is done, by `Classifier.progress`: right for runs limited by time too."""
+    """The share of the whole run that is done, by `Learner.progress`: right for runs limited by time too."""
 
     def __init__(self, console: Console) -> None:
         columns = (
@@ -86,7 +87,7 @@ class _TrainingBar(Callback):
         self._last = (0.0, 0)  # time, pictures
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, Classifier)
+        assert isinstance(pl_module, Learner)
         now = time.monotonic()
         self._began = (now, pl_module.progress)
         self._last = (now, pl_module.pictures)
@@ -95,7 +96,7 @@ class _TrainingBar(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        assert isinstance(pl_module, Classifier)
+        assert isinstance(pl_module, Learner)
         loss = float(outputs["loss"])
         self._loss = loss if self._loss == 0 else 0.9 * self._loss + 0.1 * loss
         now, done = time.monotonic(), pl_module.progress

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from mobilenetv2.errors import UsageError, unknown_name
 
@@ -66,6 +66,8 @@ class Recipe:
     `train_size` of None trains at `size`, else the pictures that are learned from have that many pixels.
     `keep` is which epoch's weights become the model file: the best on validation pictures, or the last.
     """
+
+    task: ClassVar[str] = "classification"
 
     name: str
     epochs: int = 30
@@ -236,15 +238,44 @@ _RANGES: dict[str, tuple[float, float]] = {
     "width_mult": (0.05, 8),
     "size": (32, 2048),
     "train_size": (32, 2048),
+    "box_weight": (0, 1000),
+    "zoom_out": (0, 1),
+    "largest": (1, 100),
     "seed": (0, 2**31 - 1),
 }
 
 
-def find(name: str) -> Recipe:
-    """The recipe called `name`. Raises `UsageError` that suggests the nearest one."""
-    if name not in RECIPES:
-        raise unknown_name("recipe", name, RECIPES)
-    return RECIPES[name]
+def of_task(task: str) -> Mapping[str, Recipe]:
+    """The named recipes of a task."""
+    return _of_task(task)[0]
+
+
+def sources(task: str) -> Mapping[str, str]:
+    """For each of them, where it comes from, in words."""
+    return _of_task(task)[1]
+
+
+def _of_task(task: str) -> tuple[Mapping[str, Recipe], Mapping[str, str]]:
+    if task == "detection":
+        from mobilenetv2.train import detection_recipes  # its recipes are made of this module's class
+
+        return detection_recipes.RECIPES, detection_recipes.SOURCES
+    assert task == "classification", task
+    return RECIPES, SOURCES
+
+
+def default(task: str, *, init: bool) -> Recipe:
+    """What a task is trained by where nobody says otherwise: "finetune" with starting weights, else "basic", or
+    detection's "ssdlite"."""
+    return find("finetune" if init else "ssdlite" if task == "detection" else "basic", task)
+
+
+def find(name: str, task: str = "classification") -> Recipe:
+    """The task's recipe called `name`. Raises `UsageError` that suggests the nearest one."""
+    known = of_task(task)
+    if name not in known:
+        raise unknown_name("recipe", name, known)
+    return known[name]
 
 
 def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:
@@ -264,8 +295,8 @@ def with_overrides(recipe: Recipe, overrides: Mapping[str, str]) -> Recipe:
     Raises `UsageError` for an unknown field (the nearest one is suggested), for text that is not of the field's
     type, and for a value out of its range.
     """
-    types = get_type_hints(Recipe)
-    known = [field.name for field in dataclasses.fields(Recipe) if field.name != "name"]
+    types = get_type_hints(type(recipe))
+    known = [field.name for field in dataclasses.fields(recipe) if field.name != "name"]
     changes: dict[str, Any] = {}
     for name, text in overrides.items():
         if name not in known:
@@ -277,7 +308,7 @@ def with_overrides(recipe: Recipe, overrides: Mapping[str, str]) -> Recipe:
 def check(recipe: Recipe) -> Recipe:
     """`recipe` itself where every field is in its range. Raises `UsageError`."""
     for name, (least, largest) in _RANGES.items():
-        value = getattr(recipe, name)
+        value = getattr(recipe, name, None)
         if value is not None and not least <= value <= largest:
             wanted = f"at least {least:g}" if largest == math.inf else f"{least:g} to {largest:g}"
             raise UsageError(f"{name} must be {wanted}, got {value:g}")
@@ -286,27 +317,28 @@ def check(recipe: Recipe) -> Recipe:
     return recipe
 
 
-def from_json(values: Mapping[str, Any]) -> Recipe:
-    """The recipe that `dataclasses.asdict` gave. Raises `UsageError` where its fields are not this release's."""
-    known = {field.name for field in dataclasses.fields(Recipe)}
+def from_json(values: Mapping[str, Any], task: str = "classification") -> Recipe:
+    """The task's recipe that `dataclasses.asdict` gave. Raises `UsageError` where its fields are not this release's."""
+    kind = type(default(task, init=False))
+    known = {field.name for field in dataclasses.fields(kind)}
     if values.keys() != known:
         odd = sorted(values.keys() ^ known)
         raise UsageError(f"the recipe was written by another release: it differs in {', '.join(odd)}")
-    return check(Recipe(**values))
+    return check(kind(**values))
 
 
 def differences(recipe: Recipe, other: Recipe) -> list[str]:
     """The names of the fields, besides `name`, in which two recipes differ."""
-    names = [field.name for field in dataclasses.fields(Recipe) if field.name != "name"]
+    names = [field.name for field in dataclasses.fields(recipe) if field.name != "name"]
     return [name for name in names if getattr(recipe, name) != getattr(other, name)]
 
 
 def provenance(recipe: Recipe) -> dict[str, Any]:
     """Where a recipe's fields come from: "recipe_source" (a sentence) and "recipe_changed", the named recipe's values
     of the fields that differ from it; None and {} for a recipe that is not a named one."""
-    named = RECIPES.get(recipe.name)
+    named = of_task(recipe.task).get(recipe.name)
     return {
-        "recipe_source": SOURCES.get(recipe.name),
+        "recipe_source": sources(recipe.task).get(recipe.name),
         "recipe_changed": {} if named is None else {name: getattr(named, name) for name in differences(named, recipe)},
     }
 

@@ -9,7 +9,7 @@ import io
 import platform
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -21,15 +21,12 @@ from mobilenetv2.errors import UsageError
 from mobilenetv2.model_file import ModelFile, ModelInfo
 from mobilenetv2.run_files import RunFiles
 from mobilenetv2.train import recipes, schedule
-from mobilenetv2.train.classification import Classifier
-from mobilenetv2.train.pictures import TrainingData
+from mobilenetv2.train.learner import Learner
 from mobilenetv2.train.recipes import Recipe
 from mobilenetv2.train.running import Stopped, StopRequest
+from mobilenetv2.train.task import Data, Score, Task
 
 BEGAN = ("command", "directory", "date", "notes")
-COLUMNS: tuple[str, ...] = (
-    "epoch", "learning_rate", "train_loss", "val_loss", "val_accuracy", "pictures_per_second", "seconds",
-)  # fmt: skip
 Row = Mapping[str, float]
 
 _SAVE_EVERY_S = 600
@@ -57,12 +54,11 @@ class RunFolder(RunFiles):
         if self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()
 
-    def write_settings(
-        self, recipe: Recipe, data: TrainingData, origin: Mapping[str, Any], *, finished: bool = False
-    ) -> None:
+    def write_settings(self, recipe: Recipe, data: Data, origin: Mapping[str, Any], *, finished: bool = False) -> None:
         """`run.json` and `check.json`. Of `origin` (`train.origin`), what `BEGAN` names stays as the run began."""
         before = self.read_settings() if self.settings.exists() else {}
         settings = {
+            "task": recipe.task,
             "recipe": dataclasses.asdict(recipe),
             **recipes.provenance(recipe),
             "classes": list(data.names),
@@ -77,7 +73,7 @@ class RunFolder(RunFiles):
         files.write_json(self.check, data.check.absolute().to_json())
         files.write_json(self.settings, settings)
 
-    def recipe_to_resume(self, recipe: Recipe | None) -> Recipe:
+    def recipe_to_resume(self, recipe: Recipe | None, *, task: str) -> Recipe:
         """The recipe of the run that is to go on; `recipe` must be the same, or None.
 
         Raises `UsageError` where there is no run, it is finished, or it began with another recipe.
@@ -87,21 +83,24 @@ class RunFolder(RunFiles):
             raise UsageError(f"the run in {self.path} is finished: train on from its model with --init {self.model}")
         if settings is None or not self.start.exists():
             raise UsageError(f"{self.path} holds no run that could go on: start one without --resume")
-        own = recipes.from_json(settings["recipe"])
+        began = settings.get("task", "classification")
+        if began != task:
+            raise UsageError(f"the run in {self.path} is one of {began}, and this would be {task}")
+        own = recipes.from_json(settings["recipe"], task)
         if recipe is not None and (different := recipes.differences(own, recipe)):
             shown = ", ".join(f"{name}={getattr(own, name)}" for name in different)
             raise UsageError(f"the run in {self.path} began with {shown}: resume it with the same recipe")
         return own
 
-    def check_data(self, data: TrainingData) -> None:
+    def check_data(self, data: Data) -> None:
         """Raise `UsageError` unless `data` is what the run began with."""
         settings = self.read_settings()
         if settings["fingerprint"] != data.fingerprint:
             raise UsageError(f"the run in {self.path} began with other pictures: start a new run for these")
 
-    def write_rows(self, rows: list[Row]) -> None:
+    def write_rows(self, rows: list[Row], columns: Sequence[str]) -> None:
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
         files.write_text(self.metrics, text.getvalue())
@@ -116,12 +115,21 @@ class Saver(Callback):
     """
 
     def __init__(
-        self, folder: RunFolder, info: ModelInfo, recipe: Recipe, stop: StopRequest, *, said: Callable[[Row], None]
+        self,
+        folder: RunFolder,
+        info: ModelInfo,
+        recipe: Recipe,
+        task: Task,
+        stop: StopRequest,
+        *,
+        said: Callable[[Row], None],
     ) -> None:
         self.folder = folder
         self.info = info
         self.recipe = recipe
         self.rows: list[Row] = [*folder.rows()]
+        self._columns = ("epoch", "learning_rate", "train_loss", *task.columns, "pictures_per_second", "seconds")
+        self._best, self._patience = task.best, task.patience
         self._stop = stop
         self._said = said
         self._saved = time.monotonic()
@@ -132,9 +140,9 @@ class Saver(Callback):
         """The epoch that the model file holds: the last, or the best (of equals the later)."""
         if not self.rows:
             return None
-        if self.recipe.keep == "last" or "val_accuracy" not in self.rows[-1]:
+        if self.recipe.keep == "last" or self._best.column not in self.rows[-1]:
             return self.rows[-1]
-        return max(self.rows, key=lambda row: (row["val_accuracy"], row["epoch"]))
+        return max(self.rows, key=lambda row: (_worth(row, self._best), row["epoch"]))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # a run killed between its two files has a line more than the checkpoint knows of
@@ -147,7 +155,7 @@ class Saver(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        assert isinstance(pl_module, Classifier)
+        assert isinstance(pl_module, Learner)
         pl_module.step_ended(batch_idx)
         if trainer.is_last_batch or (batch_idx + 1) % self.recipe.accumulate:
             return  # the epoch's end follows; half a step's gradients are in no checkpoint
@@ -161,7 +169,7 @@ class Saver(Callback):
             raise Stopped
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, Classifier)
+        assert isinstance(pl_module, Learner)
         row = {
             "epoch": trainer.current_epoch + 1,
             "learning_rate": schedule.learning_rate(self.recipe, pl_module.position),
@@ -184,13 +192,14 @@ class Saver(Callback):
             self._events.close()
 
     def _worse_for(self) -> int:
-        """How many epochs ago the validation loss was least."""
-        losses = [row["val_loss"] for row in self.rows if "val_loss" in row]
-        return len(losses) - 1 - losses.index(min(losses)) if losses else 0
+        """How many epochs ago the score that patience watches was best."""
+        found = [_worth(row, self._patience) for row in self.rows if self._patience.column in row]
+        return len(found) - 1 - found.index(max(found)) if found else 0
 
-    def _write(self, row: Row, module: Classifier) -> None:
+    def _write(self, row: Row, module: Learner) -> None:
         if self.kept is row:
-            scores = {name: round(row[name], 6) for name in ("val_accuracy", "val_loss", "train_loss") if name in row}
+            named = (self._best.column, *self._columns[2:-2])
+            scores = {name: round(row[name], 6) for name in dict.fromkeys(named) if name in row}
             provenance = {
                 **self.info.provenance,
                 "epoch": row["epoch"],
@@ -199,8 +208,8 @@ class Saver(Callback):
             }
             info = dataclasses.replace(self.info, provenance=provenance)
             model_file.write(self.folder.model, ModelFile(info, module.tensors()))
-        self.folder.write_rows(self.rows)
-        for name in COLUMNS[1:]:
+        self.folder.write_rows(self.rows, self._columns)
+        for name in self._columns[1:]:
             if name in row:
                 self._events.add_scalar(name, row[name], global_step=int(row["epoch"]))
 
@@ -211,6 +220,10 @@ class Saver(Callback):
             with files.writing(self.folder.last) as temporary:
                 trainer.save_checkpoint(temporary)
         self._saved = time.monotonic()
+
+
+def _worth(row: Row, score: Score) -> float:
+    return -row[score.column] if score.least else row[score.column]
 
 
 def versions() -> dict[str, str]:

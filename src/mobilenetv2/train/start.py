@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from torch import nn
 
@@ -17,6 +18,7 @@ from mobilenetv2.train.classification import Teacher
 from mobilenetv2.train.pictures import TrainingData
 from mobilenetv2.train.recipes import Recipe
 from mobilenetv2.train.run_folder import versions
+from mobilenetv2.train.task import Data
 
 DEFAULT_WIDTH = 1.0
 DEFAULT_SIZE = 224  # pixels
@@ -33,16 +35,9 @@ def model(data: TrainingData, recipe: Recipe, init: ModelFile | None) -> tuple[M
     if init is None:
         network = Spec(backbone(width_mult=recipe.width_mult or DEFAULT_WIDTH), head)
         preprocessing = _preprocessing(recipe.size or DEFAULT_SIZE, data)
-        started_from = RANDOM
     else:
+        check_backbone(init.info, recipe)
         network = Spec(init.info.spec.backbone, head)
-        if recipe.width_mult not in (None, network.backbone.width_mult):
-            raise UsageError(
-                f"width_mult is {recipe.width_mult:g}, the starting weights have {network.backbone.width_mult:g}: "
-                "set width_mult=none"
-            )
-        if network.backbone.in_channels != 3:
-            raise UsageError(f"the starting weights take {network.backbone.in_channels} channels, pictures have 3")
         preprocessing = _of_size(init.info.preprocessing, recipe.size)
         if not _keeps_head(init.info, data.names):
             notes.append(
@@ -50,19 +45,36 @@ def model(data: TrainingData, recipe: Recipe, init: ModelFile | None) -> tuple[M
             )
         if init.info.batch_norm == "folded":
             notes.append("batch norm is folded in the starting weights: its statistics stay frozen")
-        started_from = init.info.provenance.get("source", "a model file")
-    provenance = {
+    batch_norm = "live" if init is None else init.info.batch_norm
+    info = ModelInfo(
+        network, preprocessing, data.names, batch_norm=batch_norm, provenance=provenance(data, recipe, init)
+    )
+    return ModelFile(info, save_tensors(_network(info, init, recipe))), notes
+
+
+def check_backbone(info: ModelInfo, recipe: Recipe) -> None:
+    """Raise `UsageError` unless weights of `info`'s backbone can be trained on pictures by `recipe`."""
+    net = info.spec.backbone
+    if recipe.width_mult not in (None, net.width_mult):
+        raise UsageError(
+            f"width_mult is {recipe.width_mult:g}, the starting weights have {net.width_mult:g}: set width_mult=none"
+        )
+    if net.in_channels != 3:
+        raise UsageError(f"the starting weights take {net.in_channels} channels, pictures have 3")
+
+
+def provenance(data: Data, recipe: Recipe, init: ModelFile | None) -> dict[str, Any]:
+    """What the model file says of where its weights come from."""
+    found = {
         "source": "mobilenetv2 train",
-        "started_from": started_from,
+        "started_from": RANDOM if init is None else init.info.provenance.get("source", "a model file"),
         "recipe": dataclasses.asdict(recipe),
         "data": {"train": len(data.train), "val": len(data.val), "fingerprint": data.fingerprint},
         "versions": versions(),
     }
     if init is not None and "licence" in init.info.provenance:
-        provenance["licence"] = init.info.provenance["licence"]
-    batch_norm = "live" if init is None else init.info.batch_norm
-    info = ModelInfo(network, preprocessing, data.names, batch_norm=batch_norm, provenance=provenance)
-    return ModelFile(info, save_tensors(_network(info, init, recipe))), notes
+        found["licence"] = init.info.provenance["licence"]
+    return found
 
 
 def _preprocessing(size: int, data: TrainingData) -> Preprocessing:

@@ -18,6 +18,7 @@ from mobilenetv2.errors import WeightsError
 from mobilenetv2.importers.detector import Detector
 from mobilenetv2.importers.parts import Layer, Pair, boxes_xy_first
 from mobilenetv2.importers.tflite.graph import Graph, Operator
+from mobilenetv2.importers.tflite.heads_walk import HeadsWalk
 from mobilenetv2.importers.tflite.walk import (
     ARITHMETIC,
     CONVOLUTIONS,
@@ -25,7 +26,6 @@ from mobilenetv2.importers.tflite.walk import (
     SAME_NUMBERS,
     SAME_ORDER,
     Pixels,
-    Walk,
 )
 from mobilenetv2.spec import Score, ssdlite_anchors
 from mobilenetv2.spec.ssdlite import Anchors
@@ -64,7 +64,9 @@ def find_detector(graph: Graph) -> Found:
     return _DetectorWalk(graph, None).found()
 
 
-class _DetectorWalk(Walk):
+class _DetectorWalk(HeadsWalk):
+    what = "an SSDLite"
+
     def found(self) -> Found:
         boxes, scores, post = self.ends()
         score, scores = self.score(scores)
@@ -113,11 +115,6 @@ class _DetectorWalk(Walk):
         self.taken.add(id(maker))
         return _SCORES[maker.kind], maker.inputs[0]
 
-    def concatenated(self, tensor: int) -> Sequence[int]:
-        maker = self.maker(tensor, "CONCATENATION")
-        self.taken.add(id(maker))
-        return maker.inputs
-
     def head(self, tensor: int) -> tuple[int, list[Operator]]:
         """The map that a head reads, and the head's convolutions in their order."""
         operators = [self.maker(tensor, "CONV_2D")]
@@ -131,50 +128,6 @@ class _DetectorWalk(Walk):
             operators.insert(0, before)
             start = self.source(before.inputs[0])
         return start, operators
-
-    def maker(self, tensor: int, kind: str) -> Operator:
-        """The operator that makes `tensor`, but for its storage and shape; it must be of `kind`."""
-        tensor = self.source(tensor)
-        operator = self.makers.get(tensor)
-        if operator is None or operator.kind != kind:
-            has = "the input" if operator is None else operator.kind
-            raise WeightsError(f"{has} makes {self.graph.tensors[tensor].name!r}, where an SSDLite has {kind}")
-        return operator
-
-    def source(self, tensor: int) -> int:
-        """The tensor whose numbers `tensor` only stores or arranges in another way; what does so is taken."""
-        while (maker := self.makers.get(tensor)) is not None and maker.kind in (*SAME_NUMBERS, *SAME_ORDER):
-            self.taken.add(id(maker))
-            tensor = maker.inputs[0]
-        return tensor
-
-    def path(self) -> tuple[list[tuple[Layer, Pair]], dict[int, int], dict[int, int], Pixels]:
-        """The convolutions from the input on, each with the size of its output; shortcuts; outputs' places."""
-        stem, pixels = self.stem()
-        found = [(stem, self.size)]
-        shortcuts: dict[int, int] = {}
-        places = {self.root(self.here): 0}
-        while ways := [operator for operator, _ in self.after(self.here) if id(operator) not in self.taken]:
-            if [operator.kind for operator in ways] == ["ADD"]:
-                inputs = [self.root(tensor) for tensor in ways[0].inputs]
-                others = [tensor for tensor in inputs if tensor != self.root(self.here)]
-                if len(others) != 1 or others[0] not in places or ways[0].activation != "NONE":
-                    raise WeightsError(f"ADD after {self.name()!r} does not add the input of a block to its output")
-                self.taken.add(id(ways[0]))
-                shortcuts[len(found) - 1] = places[others[0]]
-                self.here = ways[0].outputs[0]
-            else:
-                found.append((self.convolution(), self.size))
-            places[self.root(self.here)] = len(found) - 1
-        return found, shortcuts, places, pixels
-
-    def chain(self, operators: Sequence[Operator], size: Pair) -> tuple[Layer, ...]:
-        found: list[Layer] = []
-        self.size = size
-        for operator in operators:
-            self.here = operator.outputs[0]
-            found.append(self.layer(operator, ((0, 0), (0, 0))))
-        return tuple(found)
 
     def anchors(
         self, post: Operator | None, grids: Sequence[Pair], counts: Sequence[int], notes: list[str]

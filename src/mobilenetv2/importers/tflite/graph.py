@@ -86,7 +86,7 @@ class Operator:
     stride: tuple[int, int] = (1, 1)  # rows, columns
     dilation: tuple[int, int] = (1, 1)
     window: tuple[int, int] = (1, 1)
-    options: Mapping[str, Any] = field(default_factory=dict[str, Any])  # of a custom operator
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])  # of a custom operator, and of a resize
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +213,10 @@ def _operator(operator: Any, kinds: list[str]) -> Operator:
         "MUL": tflite.MulOptions,
         "DIV": tflite.DivOptions,
     }
+    if kind == "RESIZE_BILINEAR" and table is not None:
+        resize = tflite.ResizeBilinearOptions()
+        resize.Init(table.Bytes, table.Pos)
+        return Operator(kind, inputs, outputs, options={"align_corners": resize.AlignCorners()})
     if kind not in has_options or table is None:
         return Operator(kind, inputs, outputs, options=_custom_options(kind, operator))
     options = has_options[kind]()

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from mobilenetv2 import image, spec, spec_fields
-from mobilenetv2.importers import detector, parts
+from mobilenetv2.importers import detector, parts, segmenter
 from mobilenetv2.importers.coco import without_unused_ids
 from mobilenetv2.importers.parts import Layer
-from mobilenetv2.importers.tflite import detector_walk, graph, walk
+from mobilenetv2.importers.tflite import detector_walk, graph, segmentation_walk, walk
 from mobilenetv2.importers.tflite.graph import Graph
 from mobilenetv2.importers.tflite.walk import Network, Pixels
 from mobilenetv2.model_file import ModelFile, ModelInfo
@@ -27,7 +27,9 @@ from mobilenetv2.spec import Spec
 
 @np.errstate(over="ignore", invalid="ignore")  # damaged numbers are found by what they become
 def read(path: Path, *, size: int | None = None) -> ModelFile:
-    """The classifier or SSDLite detector in a TFLite file; its logits are the tensor before SOFTMAX or LOGISTIC.
+    """The classifier, SSDLite detector or Mobile DeepLabv3 in a TFLite file.
+
+    Its logits are the tensor before SOFTMAX or LOGISTIC, or before they are resized to the picture's size.
 
     The input size is the graph's (`size` replaces it; 224 where both are open), the rest of the recipe TF-Slim's, or
     that of TensorFlow's detectors. Pixels are normalised as the graph's input says: a uint8 input holds the pixel
@@ -39,7 +41,9 @@ def read(path: Path, *, size: int | None = None) -> ModelFile:
     operator or tensor that would be left out.
     """
     found = graph.read(path)
-    return _detector(found, size) if detector_walk.recognises(found) else _classifier(found, size)
+    if detector_walk.recognises(found):
+        return _detector(found, size)
+    return _segmenter(found, size) if segmentation_walk.recognises(found) else _classifier(found, size)
 
 
 def _classifier(found: Graph, size: int | None) -> ModelFile:
@@ -66,6 +70,14 @@ def _detector(found: Graph, size: int | None) -> ModelFile:
         provenance["notes"].append(used.note)
     preprocessing = _preprocessing("ssd-tf", shown.pixels, size)
     info = ModelInfo(network, preprocessing, labels, ids, batch_norm="folded", provenance=provenance)
+    return ModelFile(info, tensors)
+
+
+def _segmenter(found: Graph, size: int | None) -> ModelFile:
+    shown = segmentation_walk.find_segmenter(found)
+    network, tensors = segmenter.build(shown.segmenter)
+    provenance = _provenance(shown.storage, shown.pixels, shown.segmenter.path)
+    info = ModelInfo(network, _preprocessing("deeplab", shown.pixels, size), batch_norm="folded", provenance=provenance)
     return ModelFile(info, tensors)
 
 

@@ -25,9 +25,9 @@ SAME_NUMBERS = ("QUANTIZE", "DEQUANTIZE")  # another storage of the same real nu
 SAME_ORDER = ("RESHAPE", "SQUEEZE")
 ARITHMETIC = ("MUL", "DIV", "ADD", "SUB")
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
-_POOLS = ("MEAN", "AVERAGE_POOL_2D")
+POOLS = ("MEAN", "AVERAGE_POOL_2D")
 RELUS: dict[str, Activation] = {"NONE": "linear", "RELU": "relu", "RELU6": "relu6"}
-_KNOWN = {*SAME_NUMBERS, *SAME_ORDER, *ARITHMETIC, *CONVOLUTIONS, *_POOLS, *RELUS}
+_KNOWN = {*SAME_NUMBERS, *SAME_ORDER, *ARITHMETIC, *CONVOLUTIONS, *POOLS, *RELUS}
 _KNOWN |= {"PAD", "FULLY_CONNECTED", "SOFTMAX"}
 _SIX = (5.95, 6.05)  # a quantised range that ends in here stands for ReLU6
 
@@ -63,7 +63,7 @@ def find_network(graph: Graph, *, size: int | None = None) -> Network:
         what = f"operators {', '.join(unknown)}" if unknown else counts
         raise WeightsError(
             f"the graph has {what}: of TFLite files MobileNetV2 classifiers and SSDLite detectors can be imported, "
-            "no segmentation or other networks"
+            "and Mobile DeepLabv3 networks, no others"
         )
     return Walk(graph, size).network()
 
@@ -93,7 +93,7 @@ class Walk:
         while True:
             block_input = self.here
             first = self.convolution()
-            if not first.depthwise and self.ahead().kind in _POOLS:
+            if not first.depthwise and self.ahead().kind in POOLS:
                 break
             layers = [first] if first.depthwise else [first, self.convolution()]
             layers.append(self.convolution())
@@ -235,7 +235,7 @@ class Walk:
         return True
 
     def pool(self) -> None:
-        operator = self.step(*_POOLS)
+        operator = self.step(*POOLS)
         if operator.kind == "MEAN":
             axes = self.constant(operator.inputs[-1]).values().reshape(-1)
             whole = sorted(axes % 4) == [1, 2]

@@ -1,0 +1,141 @@
+"""Training of detectors, end to end on tiny networks and pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mobilenetv2 import model_file
+from mobilenetv2.data import shapes
+from mobilenetv2.errors import DatasetError, UsageError
+from mobilenetv2.model_file import ModelFile
+from mobilenetv2.train import TrainingRun, fit, recipes
+from mobilenetv2.train.recipes import Recipe, with_settings
+from mobilenetv2.train.scenes import open_detection_training
+
+Boxes = list[tuple[float, float, float, float, int]]  # x, y, width, height, class
+
+
+def write_coco(folder: Path, pictures: list[tuple[np.ndarray, Boxes]], names: tuple[str, ...], part: str) -> None:
+    (folder / part).mkdir(parents=True)
+    images: list[dict[str, Any]] = []
+    objects: list[dict[str, Any]] = []
+    for i, (rgb, boxes) in enumerate(pictures):
+        Image.fromarray(rgb).save(folder / part / f"{i}.png")
+        images.append({"id": i, "file_name": f"{i}.png", "height": rgb.shape[0], "width": rgb.shape[1]})
+        for x, y, w, h, label in boxes:
+            objects.append({"id": len(objects) + 1, "image_id": i, "category_id": label, "bbox": [x, y, w, h]})
+    categories = [{"id": i, "name": name} for i, name in enumerate(names)]
+    found = {"images": images, "annotations": objects, "categories": categories}
+    (folder / "annotations").mkdir(exist_ok=True)
+    (folder / "annotations" / f"instances_{part}.json").write_text(json.dumps(found))
+
+
+def drawn(first: int, count: int) -> list[tuple[np.ndarray, Boxes]]:
+    """Generated shapes of 64 x 64 pixels."""
+    found: list[tuple[np.ndarray, Boxes]] = []
+    for i in range(first, first + count):
+        scene = shapes.scene(0, i, size=64, objects=2)
+        boxes = [(x1, y1, x2 - x1, y2 - y1, int(label)) for (x1, y1, x2, y2), label in
+                 zip(scene.boxes_xyxy.tolist(), scene.box_labels, strict=True)]  # fmt: skip
+        found.append((scene.image, boxes))
+    return found
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shapes")
+    write_coco(folder, drawn(0, 8), shapes.CLASSES, "train")
+    write_coco(folder, drawn(8, 4), shapes.CLASSES, "val")
+    return folder
+
+
+def tiny(*changes: str, name: str = "finetune") -> Recipe:
+    settings = ["width_mult=0.1", "size=64", "epochs=1", "batch_size=4", *changes]
+    return with_settings(recipes.find(name, "detection"), settings)
+
+
+def train(dataset: Path, out: Path, recipe: Recipe, **options: Any) -> TrainingRun:
+    return fit(dataset, out, recipe=recipe, progress=False, accelerator="cpu", **options)
+
+
+def test_the_task_is_found_out_and_the_losses_have_names(dataset: Path, tmp_path: Path) -> None:
+    run = train(dataset, tmp_path / "run", tiny())
+    assert run.measure == "val AP50"
+    model = model_file.read(run.model)
+    assert model.info.task == "detection"
+    assert model.info.labels == shapes.CLASSES
+    header = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert {"train_class_loss", "train_box_loss", "val_loss", "val_ap50", "val_ap"} <= set(header)
+
+
+def test_the_same_arguments_give_the_same_weights(dataset: Path, tmp_path: Path) -> None:
+    recipe = tiny("epochs=2")
+    whole = train(dataset, tmp_path / "whole", recipe)
+    again = train(dataset, tmp_path / "again", recipe)
+    one, two = model_file.read(whole.model), model_file.read(again.model)
+    assert all(np.array_equal(value, two.tensors[name]) for name, value in one.tensors.items())
+
+
+def test_a_detector_of_other_classes_keeps_what_it_knows(dataset: Path, tmp_path: Path, random_detector: Any) -> None:
+    labels = ("dog", shapes.CLASSES[1], "cat")
+    init: ModelFile = random_detector(size=64, labels=labels, width_mult=0.1, head={"classes": 3})
+    run = train(dataset, tmp_path / "run", tiny("width_mult=none", "size=none", "learning_rate=1e-12"), init=init)
+    assert any(f"; {shapes.CLASSES[1]} kept" in note for note in run.notes)
+    found = model_file.read(run.model).tensors
+    np.testing.assert_allclose(found["box_heads.0.1.bias"], init.tensors["box_heads.0.1.bias"], atol=1e-6)
+    outputs = len(shapes.CLASSES) + 1
+    new = found["class_heads.0.1.bias"].reshape(-1, outputs)
+    old = init.tensors["class_heads.0.1.bias"].reshape(-1, 4)
+    np.testing.assert_allclose(new[:, [0, 2]], old[:, [0, 2]], atol=1e-6)  # background and the shared class
+
+
+def test_a_classifier_gives_its_backbone(dataset: Path, tmp_path: Path, random_model: Any) -> None:
+    init: ModelFile = random_model(size=64, outputs=5, width_mult=0.1)
+    run = train(dataset, tmp_path / "run", tiny("width_mult=none", "learning_rate=1e-12"), init=init)
+    assert any("a new head" in note for note in run.notes)
+    found = model_file.read(run.model).tensors
+    np.testing.assert_allclose(found["features.0.0.weight"], init.tensors["features.0.0.weight"], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["empty", "many", "flat", "wide"])
+def test_odd_pictures_are_trained_on(name: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    size = {"flat": (1, 50), "wide": (40, 400)}.get(name, (64, 64))
+    height, width = size
+    many = [(float(x), float(y), 2.0, 2.0, 0) for x, y in rng.uniform(0, 60, (500, 2))]
+    plain: Boxes = [(1.0, 0.0, width / 2, float(height), 0)]
+    boxes: Boxes = {"empty": [], "many": many}.get(name, plain)
+    odd = [(rng.integers(0, 255, (*size, 3)).astype(np.uint8), boxes) for _ in range(3)]
+    usual: list[tuple[np.ndarray, Boxes]] = [(np.zeros((64, 64, 3), np.uint8), [(10.0, 10.0, 30.0, 30.0, 0)])]
+    write_coco(tmp_path / "data", odd + usual, ("thing", "never labelled"), "train")
+    write_coco(tmp_path / "data", odd[:1] + usual, ("thing", "never labelled"), "val")
+    run = train(tmp_path / "data", tmp_path / "run", tiny())
+    rows = (tmp_path / "run" / "metrics.csv").read_text()
+    assert "nan" not in rows
+    assert run.model.exists()
+
+
+def test_data_without_any_box_is_refused(tmp_path: Path) -> None:
+    write_coco(tmp_path / "data", [(np.zeros((64, 64, 3), np.uint8), [])], ("thing",), "train")
+    with pytest.raises(DatasetError, match="no box to learn from"):
+        train(tmp_path / "data", tmp_path / "run", tiny())
+
+
+def test_pictures_are_held_out_where_there_is_no_val(tmp_path: Path) -> None:
+    write_coco(tmp_path / "data", drawn(0, 20), shapes.CLASSES, "train")
+    data = open_detection_training(str(tmp_path / "data"), seed=0)
+    assert len(data.val) > 0
+    assert len(data.train) + len(data.val) == 20
+    assert open_detection_training(str(tmp_path / "data"), seed=0).held_out == data.held_out
+
+
+def test_a_recipe_of_another_task_is_refused(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="for classification"):
+        train(dataset, tmp_path / "run", dataclasses.replace(recipes.find("basic"), epochs=1))
