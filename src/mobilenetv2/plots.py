@@ -168,18 +168,12 @@ def photo_with_mask(
     return painted.round().astype(np.uint8)
 
 
-def photo_with_mask(
-    rgb: UInt8Array, mask_HW: UInt8Array, names: Sequence[str], legend: Sequence[tuple[Colour, str]], *, title: str = ""
-) -> UInt8Array:
-    """The photo [H, W, 3] with `overlay`, above lines of `legend`, a patch of colour and its text each, and `title`.
-
-    The photo's longer side becomes 480 to 1600 pixels, its proportions stay. Raises as `overlay` does.
-    """
-    if rgb.shape[:2] != mask_HW.shape:
-        raise UsageError(f"the mask has {list(mask_HW.shape)} pixels, the picture {list(rgb.shape[:2])}")
-    photo = _scaled(rgb, *BOXES_SIDES)
-    mask = Image.fromarray(mask_HW).resize(photo.size, Image.Resampling.NEAREST)
-    painted = overlay(np.asarray(photo), np.asarray(mask), names)
+def with_legend(rgb: UInt8Array, legend: Sequence[tuple[Colour, str]], *, title: str = "") -> UInt8Array:
+    """A picture [H, W, 3] above lines of `legend`, a patch of colour and its text each, and of `title`; itself where
+    there are none."""
+    if not legend and not title:
+        return rgb
+    photo = Image.fromarray(rgb)
     size = min(max(round(max(photo.size) / 50), 15), 24)
     font, line, pad = _font(size), round(1.7 * size), round(0.8 * size)
     width = max(photo.width, PANEL_WIDTH)
@@ -193,8 +187,8 @@ def photo_with_mask(
         places.append((x, y))
         x += one
     below = (y + line if legend else photo.height + pad) + (line if title else 0) + pad
-    canvas = Image.new("RGB", (width, below if legend or title else photo.height), PAPER)
-    canvas.paste(Image.fromarray(painted), ((width - photo.width) // 2, 0))
+    canvas = Image.new("RGB", (width, below), PAPER)
+    canvas.paste(photo, ((width - photo.width) // 2, 0))
     draw = ImageDraw.Draw(canvas)
     for (colour, _), text, (left, top) in zip(legend, texts, places, strict=True):
         edge = top + (line - size) // 2

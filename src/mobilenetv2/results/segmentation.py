@@ -94,7 +94,8 @@ class Segmentation:
         """
         shown = [area for area in self.areas if area.label != BACKGROUND]
         legend = [(plots.colour_of(area.index), f"{area.label} {percent(area.share)}") for area in shown]
-        return plots.photo_with_mask(rgb, self.mask, self.names, legend, title=title)
+        painted = plots.photo_with_mask(rgb, self.mask, self.names, sides=plots.BOXES_SIDES)
+        return plots.with_legend(painted, legend, title=title)
 
     def save_mask(self, path: str | os.PathLike[str]) -> None:
         """Write the mask as `write_mask` does."""
