@@ -9,29 +9,44 @@ from typing import Annotated, Any
 
 import typer
 
-from mobilenetv2.cli_options import Dataset
+from mobilenetv2.cli_options import Classes, Dataset, Ignore, Images, Labels, Task, refuse
 from mobilenetv2.terminal import command_line, progress_bar, say, table
 
 
 def check(
     dataset: Dataset,
-    images: Annotated[Path | None, typer.Option(metavar="DIR", help="Boxes: where the pictures are.")] = None,
-    labels: Annotated[Path | None, typer.Option(metavar="DIR", help="Boxes: where the XML or text files are.")] = None,
-    classes: Annotated[Path | None, typer.Option(metavar="FILE", help="Boxes: a class's name per line.")] = None,
+    task: Annotated[
+        Task | None, typer.Option(help="What the data is for; else found out, COCO's files being for detection.")
+    ] = None,
+    images: Images = None,
+    labels: Labels = None,
+    classes: Classes = None,
+    ignore: Ignore = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
     draw: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw the faults, and some of the others.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 where anything is found.")] = False,
 ) -> None:
     """Find what is wrong with labelled pictures."""
     from mobilenetv2.data import check as checking
-    from mobilenetv2.data import detection, detection_check
+    from mobilenetv2.data import detection, detection_check, segmentation, segmentation_check
 
-    places = detection.Places(images, labels, classes)
-    if places != detection.AS_FOUND or detection.is_detection(dataset):
-        boxes = detection.open_parts(dataset, places=places)
+    task = task or _task_of(dataset, places=(images, labels, classes), ignore=ignore)
+    if task is not Task.SEGMENTATION:
+        refuse({"--ignore": ignore}, f"data of {task}")
+    if task is Task.CLASSIFICATION:
+        refuse({"--images": images, "--labels": labels, "--classes": classes}, f"data of {task}")
+    if task is Task.DETECTION:
+        boxes = detection.open_parts(dataset, places=detection.Places(images, labels, classes))
         with progress_bar("check", "pictures") as advance:
             found = detection_check.check(dataset, boxes, progress=advance)
         gallery = functools.partial(detection_check.write_gallery, found=found, parts=boxes)
+        if segmentation.is_segmentation(dataset):
+            say("note: there are masks beside the boxes: --task segmentation checks them")
+    elif task is Task.SEGMENTATION:
+        masks = segmentation.open_parts(dataset, places=segmentation.Places(images, labels, classes, ignore))
+        with progress_bar("check", "pictures") as advance:
+            found = segmentation_check.check(dataset, masks, progress=advance)
+        gallery = functools.partial(segmentation_check.write_gallery, found=found, parts=masks)
     else:
         with progress_bar("index", "shards") as indexed:
             parts = checking.open_parts(dataset, progress=indexed)
@@ -44,6 +59,20 @@ def check(
         say(f"drawn: {draw}")
     if strict and found.findings:
         raise typer.Exit(1)
+
+
+def _task_of(dataset: str, *, places: tuple[Path | None, ...], ignore: int | None) -> Task:
+    """What the files, and the folders that are named, are for."""
+    from mobilenetv2.data import detection, segmentation
+
+    images, labels, classes = places
+    if ignore is not None or segmentation.are_masks(images, labels):
+        return Task.SEGMENTATION
+    if detection.is_detection(dataset) or (labels is not None and detection.is_detection(labels)):
+        return Task.DETECTION
+    if segmentation.is_segmentation(dataset):
+        return Task.SEGMENTATION
+    return Task.DETECTION if any(place is not None for place in (images, labels, classes)) else Task.CLASSIFICATION
 
 
 def train(
