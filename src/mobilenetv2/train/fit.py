@@ -100,8 +100,9 @@ def fit(
 
     `init` gives the weights to start from, its preprocessing and its width; a classifier's last layer is kept where its
     classes are the data's, in the same order, and of a detector or a segmentation network what its heads know of these
-    classes. Folded batch norm in it stays as it is. `teacher` is a model of the same classes whose answers are learned from too. `strict` refuses
-    data in which the check finds anything. Pictures are kept decoded in memory up to `cache_bytes`.
+    classes. Folded batch norm in it stays as it is. `teacher` is a model of the same classes whose answers are learned
+    from too. `strict` refuses data in which the check finds anything. Pictures are kept decoded in memory up to
+    `cache_bytes`.
     `progress` shows notes, a bar and a line per epoch on stderr.
 
     `accelerator` is Lightning's: "auto", "cpu", "gpu", "mps"; so is `precision`, save that "auto" is bfloat16 where a

@@ -31,11 +31,12 @@ class Recipe:
     batch norm's scales and biases only with `decay_norms`, on depthwise weights only with `decay_depthwise`. Gradients
     longer than `clip` (their norm over all weights; None: any) are shortened to it.
 
-    **Learning rate.** It rises linearly over `warmup` epochs from `warmup_start` times its peak, then falls to 0 as
-    half a cosine wave over the rest ("cosine"), or as the remaining share of it to the power `power` ("poly"), or is
-    multiplied by `decay` every `decay_epochs` ("exponential"), or stays. With `staircase` it changes between epochs only, or every `decay_epochs`. The last layer's is `head_scale`
-    times that: AdamW moves each of its 1280 weights per class by the full rate, and too much of that drowns what the
-    layers below learn. The other layers' is `backbone_scale` times it.
+    **Learning rate.** It rises linearly over `warmup` epochs from `warmup_start` times its peak, then falls to 0 over
+    the rest, as half a cosine wave ("cosine") or as the share that is left to the power `power` ("poly"), or is
+    multiplied by `decay` every `decay_epochs` ("exponential"), or stays. With `staircase` it changes between epochs
+    only, or every `decay_epochs`. The last layer's is `head_scale` times that: AdamW moves each of its 1280 weights per
+    class by the full rate, and too much of that drowns what the layers below learn. The other layers' is
+    `backbone_scale` times it.
 
     **What learns.** `freeze` keeps the first layers as they are: 1 is the stem, 2 the stem and the first block, 19
     everything but the last layer. For the first `head_epochs` only the last layer learns. `frozen_norm` keeps batch
