@@ -37,6 +37,7 @@ FLOORS: dict[str, int] = {
             "charts_detection",
             "charts_segmentation",
             "run_files",
+            "upsample",
         ),
         1,
     ),

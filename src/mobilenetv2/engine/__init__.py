@@ -19,8 +19,10 @@ from mobilenetv2.engine.program import Program, compiled
 from mobilenetv2.engine.workers import Team
 from mobilenetv2.errors import UsageError
 from mobilenetv2.model_file import ModelFile, ModelInfo
+from mobilenetv2.upsample import Float32Array, Places
 
 if TYPE_CHECKING:
+    from mobilenetv2.engine.masks import Masks
     from mobilenetv2.engine.plan import Plan
 
 Array = npt.NDArray[Any]
@@ -80,6 +82,7 @@ class Engine:
         planned = self.plan  # the closure must not hold the engine
         self._program = Program(cache.machine_code(repr(planned), lambda: compiled(planned)))
         self._weights = pack.pack(model, self.plan)
+        self._masks: Masks | None = None
         self._lock = threading.Lock()
         self._renew()
         self._team.reserve(batch)
@@ -105,6 +108,21 @@ class Engine:
             output.name: results[:, output.at : output.at + output.size].reshape(len(images), *output.shape)
             for output in self.plan.outputs
         }
+
+    def best_classes(self, logits_BhwL: Float32Array, rows: Places, columns: Places) -> npt.NDArray[np.uint8]:
+        """`upsample.best_classes`, the same to the last pixel, on the engine's threads: uint8 [B, H, W].
+
+        Made for maps like those that a segmentation model gives here; raises `UsageError` where it gives none, and for
+        more than 256 classes.
+        """
+        output = self.plan.outputs[0]
+        if len(output.shape) != 3:
+            raise UsageError(f"a model for {self.info.task} gives no map of logits")
+        if self._masks is None:
+            from mobilenetv2.engine.masks import Masks
+
+            self._masks = Masks(output.shape[1], output.shape[2], self.plan.cpu, threads=self.threads)
+        return self._masks(logits_BhwL, rows, columns)
 
     def _renew(self) -> None:
         """Threads, and memory that nobody is at work with."""
@@ -143,6 +161,7 @@ _ENGINES: weakref.WeakSet[Engine] = weakref.WeakSet()
 def _after_fork() -> None:
     """A forked process has its parent's memory but not its threads, and locks that nobody will open."""
     for engine in list(_ENGINES):
+        engine._masks = None
         engine._lock = threading.Lock()
         engine._renew()
 
