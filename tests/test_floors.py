@@ -56,7 +56,21 @@ FLOORS: dict[str, int] = {
         ),
         3,
     ),
-    **dict.fromkeys(("cli", "cli_evaluate", "cli_options", "cli_training", "terminal", "demo", "benchmark"), 4),
+    **dict.fromkeys(
+        (
+            "cli",
+            "cli_evaluate",
+            "cli_options",
+            "cli_paper",
+            "cli_paper_figures",
+            "cli_training",
+            "terminal",
+            "demo",
+            "benchmark",
+            "paper",
+        ),
+        4,
+    ),
 }
 # Heavy libraries, and the only places that may import them (a name covers what is below it).
 ONLY_IN: dict[str, tuple[str, ...]] = {
@@ -67,7 +81,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "tflite": ("importers.tflite",),
     "pycocotools": ("detection_metrics", "data.coco_masks"),
     "yaml": ("data.yolo_plan",),
-    "typer": ("cli", "cli_evaluate", "cli_options", "cli_training", "terminal"),
+    "typer": ("cli", "cli_evaluate", "cli_options", "cli_paper", "cli_paper_figures", "cli_training", "terminal"),
     "llvmlite.binding": ("engine.jit",),
     "llvmlite": ("engine.addresses", "engine.jit"),  # and these two only where no code is cached
 }

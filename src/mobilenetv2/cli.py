@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from mobilenetv2 import cli_evaluate, cli_training, terminal
+from mobilenetv2 import cli_evaluate, cli_paper, cli_training, terminal
 from mobilenetv2.cli_options import Backend, Crop, Json, Model, Resize, Threads, pixels_or_none
 from mobilenetv2.errors import Error, UsageError, unknown_name
 from mobilenetv2.terminal import progress_bar, say, table
@@ -232,6 +232,7 @@ app.command()(cli_training.check)
 app.command()(cli_training.train)
 app.command()(cli_training.recipes)
 app.command()(cli_training.report)
+app.add_typer(cli_paper.app, name="paper")
 
 
 @app.command()

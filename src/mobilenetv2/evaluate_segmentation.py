@@ -158,7 +158,7 @@ CLASS_COLUMNS = ("index", "label", "pixels", "found", "iou", "recall", "precisio
 def class_names(info: ModelInfo) -> tuple[str, ...]:
     """What a segmentation model's outputs are called, background where it has one."""
     names = tuple(info.label(i) for i in range(info.classes))
-    background = getattr(info.spec.head, "background", "none")
+    background = info.spec.head.background
     return (BACKGROUND, *names) if background == "first" else (*names, BACKGROUND) if background == "last" else names
 
 

@@ -151,7 +151,8 @@ class SegmentationCheck:
         rows.append(("pictures", [("", self.pictures[part]) for part in parts]))
         width = max(len(name) for name, _ in rows)
         head = f"{'class':{width}}" + "".join(f"{part:>10} pictures" for part in parts)
-        lines = [head, *(f"{name:{width}}" + "".join(f"{a:>10} {b:>8}" for a, b in cells) for name, cells in rows), ""]
+        table = (f"{name:{width}}" + "".join(f"{a:>10} {b:>8}" for a, b in cells) for name, cells in rows)
+        lines = [head, *(line.rstrip() for line in table), ""]
         lines += [f"note: {note}" for note in self.notes]
         for found in self._by_kind():
             lines += found[:_SHOWN]
