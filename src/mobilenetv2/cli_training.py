@@ -29,8 +29,9 @@ def check(
     """Find what is wrong with labelled pictures."""
     from mobilenetv2.data import check as checking
     from mobilenetv2.data import detection, detection_check, segmentation, segmentation_check
+    from mobilenetv2.data.task import task_of
 
-    task = task or _task_of(dataset, places=(images, labels, classes), ignore=ignore)
+    task = task or Task(task_of(dataset, images=images, labels=labels, classes=classes, ignore=ignore))
     if task is not Task.SEGMENTATION:
         refuse({"--ignore": ignore}, f"data of {task}")
     if task is Task.CLASSIFICATION:
@@ -61,25 +62,11 @@ def check(
         raise typer.Exit(1)
 
 
-def _task_of(dataset: str, *, places: tuple[Path | None, ...], ignore: int | None) -> Task:
-    """What the files, and the folders that are named, are for."""
-    from mobilenetv2.data import detection, segmentation
-
-    images, labels, classes = places
-    if ignore is not None or segmentation.are_masks(images, labels):
-        return Task.SEGMENTATION
-    if detection.is_detection(dataset) or (labels is not None and detection.is_detection(labels)):
-        return Task.DETECTION
-    if segmentation.is_segmentation(dataset):
-        return Task.SEGMENTATION
-    return Task.DETECTION if any(place is not None for place in (images, labels, classes)) else Task.CLASSIFICATION
-
-
 def train(
     context: typer.Context,
     dataset: Dataset,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder of the run: model, metrics, checkpoints.")],
-    task: Annotated[str | None, typer.Option(help="classification or detection; else found out from the data.")] = None,
+    task: Annotated[Task | None, typer.Option(help="What the data is for; else found out.")] = None,
     recipe: Annotated[
         str | None, typer.Option(help="A named set of hyper-parameters; finetune with --init, else the task's own.")
     ] = None,
@@ -92,6 +79,7 @@ def train(
     images: Images = None,
     labels: Labels = None,
     classes: Classes = None,
+    ignore: Ignore = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse data in which the check finds anything.")] = False,
     freeze: Annotated[int | None, typer.Option(min=0, help="Keep the stem and this many blocks as they are.")] = None,
     teacher: Annotated[str | None, typer.Option(help="Learn from this model's answers too.")] = None,
@@ -110,7 +98,7 @@ def train(
     fit, recipes = training()
     from mobilenetv2.train import task as tasks
 
-    named = (("images", images), ("labels", labels), ("classes", classes))
+    named = (("images", images), ("labels", labels), ("classes", classes), ("ignore", ignore))
     places = {name: place for name, place in named if place is not None}
     kind = tasks.find(task or tasks.of_data(dataset, places)).name
     chosen = None

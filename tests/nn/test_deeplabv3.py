@@ -164,11 +164,11 @@ def test_recomputing_blocks_gives_the_same_gradients() -> None:
 
 def test_a_few_steps_find_the_halves_of_a_picture(one_thread: None) -> None:
     found = network(channels=32)
-    x = torch.zeros(2, 3, 64, 64)
-    masks_BHW = torch.zeros(2, 64, 64, dtype=torch.uint8)
-    x[0, 0, :, :32], masks_BHW[0, :, :32] = 1, 1  # red on the left, green below
-    x[1, 1, 32:], masks_BHW[1, 32:] = 1, 2
-    masks_BHW[:, 28:36] = 255
+    x = 0.1 * torch.rand(2, 3, 32, 32)
+    masks_BHW = torch.zeros(2, 32, 32, dtype=torch.uint8)
+    x[0, 0, :, :16], masks_BHW[0, :, :16] = 1, 1  # red on the left, green below
+    x[1, 1, 16:], masks_BHW[1, 16:] = 1, 2
+    masks_BHW[:, 14:18] = 255
     optimizer = torch.optim.Adam(found.parameters(), lr=0.01)
     losses = []
     for _ in range(20):
@@ -178,4 +178,4 @@ def test_a_few_steps_find_the_halves_of_a_picture(one_thread: None) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[0] == pytest.approx(np.log(5), abs=0.3)
-    assert losses[-1] < 0.3 * losses[0]
+    assert losses[-1] < 0.5 * losses[0]

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mobilenetv2.engine import reference
 from mobilenetv2.errors import UsageError
-from mobilenetv2.nn.segmentation_loss import IGNORE, resized, segmentation_loss
+from mobilenetv2.nn.segmentation_loss import resized, segmentation_loss
+from mobilenetv2.segmentation_metrics import IGNORE
 
 OUTPUTS = 4
 

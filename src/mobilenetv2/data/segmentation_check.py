@@ -41,6 +41,7 @@ class Looked:
     """A picture and its mask, read: `pixels[i]` counts those of class i, `ignored` those that do not count.
 
     `problem` says why the picture cannot be read, `mask_problem` why the mask cannot be used; `pixels` is empty then.
+    `blank` is where nothing of a mask counts.
     """
 
     sample: SegmentationSample
@@ -49,6 +50,11 @@ class Looked:
     mask_problem: str | None
     pixels: tuple[int, ...] = ()
     ignored: int = 0
+    size: tuple[int, int] = (0, 0)  # height, width
+
+    @property
+    def blank(self) -> bool:
+        return self.ignored > 0 and not any(self.pixels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,10 @@ class SegmentationCheck:
         yield [f"the same picture twice: {some(group)}" for group in self.duplicates]
         yield [f"class {name!r} has no pixel{'' if part == 'all' else f' in {part}'}" for part, name in self.missing]
 
+    def absolute(self) -> SegmentationCheck:
+        """The same: its files are named as the data set was."""
+        return self
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: every field, and "ok"."""
         return {
@@ -141,7 +151,8 @@ class SegmentationCheck:
         rows.append(("pictures", [("", self.pictures[part]) for part in parts]))
         width = max(len(name) for name, _ in rows)
         head = f"{'class':{width}}" + "".join(f"{part:>10} pictures" for part in parts)
-        lines = [head, *(f"{name:{width}}" + "".join(f"{a:>10} {b:>8}" for a, b in cells) for name, cells in rows), ""]
+        table = (f"{name:{width}}" + "".join(f"{a:>10} {b:>8}" for a, b in cells) for name, cells in rows)
+        lines = [head, *(line.rstrip() for line in table), ""]
         lines += [f"note: {note}" for note in self.notes]
         for found in self._by_kind():
             lines += found[:_SHOWN]
@@ -164,6 +175,11 @@ def check(
     Raises `DatasetError` where there is nothing to read.
     """
     parts = open_parts(dataset, places=places) if parts is None else parts
+    return judge(parts, look_at_all(parts, progress=progress))
+
+
+def look_at_all(parts: Mapping[str, SegmentationData], *, progress: Progress | None = None) -> dict[str, list[Looked]]:
+    """Every picture with its mask read, by part; `progress` as in `check`."""
     samples = [(part, sample) for part, data in parts.items() for sample in data.samples]
     found: dict[str, list[Looked]] = {part: [] for part in parts}
     classes = len(next(iter(parts.values())).names)
@@ -175,7 +191,7 @@ def check(
                 found[part].append(one)
                 if progress is not None:
                     progress(done, len(samples))
-    return judge(parts, found)
+    return found
 
 
 def look(sample: SegmentationSample, classes: int) -> Looked:
@@ -189,7 +205,7 @@ def look(sample: SegmentationSample, classes: int) -> Looked:
         return Looked(sample, picture.digest, None, sizes_differ(sample, picture.shape, mask_HW.shape))
     counts = np.bincount(mask_HW.reshape(-1), minlength=256)
     pixels = tuple(counts[:classes].tolist())
-    return Looked(sample, picture.digest, picture.problem, None, pixels, int(counts[IGNORE]))
+    return Looked(sample, picture.digest, picture.problem, None, pixels, int(counts[IGNORE]), mask_HW.shape)
 
 
 def judge(parts: Mapping[str, SegmentationData], found: Mapping[str, Sequence[Looked]]) -> SegmentationCheck:
@@ -220,9 +236,7 @@ def judge(parts: Mapping[str, SegmentationData], found: Mapping[str, Sequence[Lo
         faults=tuple(fault for part in parts.values() for fault in part.faults),
         unreadable=tuple((str(one.sample.path), one.problem) for one in every if one.problem is not None),
         masks=tuple((str(one.sample.path), one.mask_problem) for one in every if one.mask_problem is not None),
-        blank=tuple(
-            str(one.sample.path) for ones in sound.values() for one in ones if one.ignored and not any(one.pixels)
-        ),
+        blank=tuple(str(one.sample.path) for ones in sound.values() for one in ones if one.blank),
         duplicates=tuple(tuple(file for _, file in group) for group in several if group not in leaks),
         leaks=tuple(tuple(file for _, file in group) for group in leaks),
         missing=tuple(

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mobilenetv2.errors import UsageError
-
-IGNORE = 255  # a mask's value for "does not count"
+from mobilenetv2.segmentation_metrics import IGNORE
 
 
 def segmentation_loss(
