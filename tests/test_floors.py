@@ -45,6 +45,7 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(
         (
             "predictor",
+            "strategies",
             "evaluate",
             "evaluate_detection",
             "detection_report",
@@ -79,7 +80,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "lightning": ("train",),
     "h5py": ("importers.keras",),
     "tflite": ("importers.tflite",),
-    "pycocotools": ("detection_metrics", "data.coco_masks"),
+    "pycocotools": ("detection_metrics", "data.coco_masks", "results.segmentation"),
     "yaml": ("data.yolo_plan",),
     "typer": ("cli", "cli_evaluate", "cli_options", "cli_paper", "cli_paper_figures", "cli_training", "terminal"),
     "llvmlite.binding": ("engine.jit",),

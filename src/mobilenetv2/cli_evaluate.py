@@ -22,7 +22,9 @@ from mobilenetv2.cli_options import (
     Json,
     Labels,
     Model,
+    MultiScale,
     Resize,
+    Slide,
     Threads,
     pixels_or_none,
     refuse,
@@ -63,6 +65,8 @@ def evaluate(
         typer.Option(min=0, max=1, help="Boxes: the overlap that suppresses the less sure; else the model's own."),
     ] = None,
     most: Annotated[int | None, typer.Option(min=1, help="Boxes: of a picture at most so many; else 200.")] = None,
+    multi_scale: MultiScale = False,
+    slide: Slide = False,
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write scores, a table of the classes and charts here.")
     ] = None,
@@ -82,7 +86,7 @@ def evaluate(
     predictor = load(model, **ways)
     of_detection = {"--difficult": difficult, "--score": score, "--iou": iou, "--most": most}
     of_both = {"--images": images, "--labels": labels, "--classes": classes}
-    of_masks = {"--ignore": ignore}
+    of_masks = {"--ignore": ignore, "--multi-scale": multi_scale or None, "--slide": slide or None}
     models = f"models of {predictor.info.task}"
     if predictor.info.task == "detection":
         from mobilenetv2.data.detection import Places
@@ -98,7 +102,8 @@ def evaluate(
 
         refuse({"--beside": beside, **of_detection}, models)
         masks = segmentation.Places(images, labels, classes, ignore)
-        measured = _segmenter(predictor, dataset, split, masks, batch=batch or 1)
+        ways_of_asking = {"multi_scale": multi_scale, "slide": slide}
+        measured = _segmenter(predictor, dataset, split, masks, batch=batch or 1, **ways_of_asking)
     else:
         refuse({**of_both, **of_detection, **of_masks}, models)
         other = None if beside is None else (beside, load(beside, **ways))

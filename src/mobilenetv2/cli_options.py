@@ -37,6 +37,12 @@ Classes = Annotated[
 Ignore = Annotated[
     int | None, typer.Option(min=0, max=255, help="Masks: the value of pixels that do not count; else found out.")
 ]
+MultiScale = Annotated[
+    bool, typer.Option("--multi-scale", help="Masks: average six scales and their mirror images; 17 times the work.")
+]
+Slide = Annotated[
+    bool, typer.Option("--slide", help="Masks: slide over the picture at its own size instead of making it smaller.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per line on stdout, for machines.")]
 Backend = Annotated[str, typer.Option(help="What runs the network: engine (compiled), torch or reference (NumPy).")]
 Threads = Annotated[

@@ -13,13 +13,13 @@ from typing import Any, cast
 import numpy as np
 
 from mobilenetv2 import metrics
-from mobilenetv2.data.masks import BACKGROUND, UInt8Array, read_mask
+from mobilenetv2.data.masks import UInt8Array, read_mask
 from mobilenetv2.data.segmentation import SegmentationData, SegmentationSample
 from mobilenetv2.data.segmentation_augment import sizes_differ
 from mobilenetv2.errors import DatasetError, Error, FileError, UsageError
 from mobilenetv2.evaluate import cut, json_number
-from mobilenetv2.model_file import ModelInfo
 from mobilenetv2.predictor import Predictor
+from mobilenetv2.results import Segmentation, class_names
 from mobilenetv2.segmentation_metrics import Band, BoundaryQuality, MaskScores, MeanIoU, agreement, scores
 
 
@@ -155,13 +155,6 @@ SHOWN = 21  # classes that the text lists: all of Pascal VOC's
 CLASS_COLUMNS = ("index", "label", "pixels", "found", "iou", "recall", "precision")
 
 
-def class_names(info: ModelInfo) -> tuple[str, ...]:
-    """What a segmentation model's outputs are called, background where it has one."""
-    names = tuple(info.label(i) for i in range(info.classes))
-    background = info.spec.head.background
-    return (BACKGROUND, *names) if background == "first" else (*names, BACKGROUND) if background == "last" else names
-
-
 def evaluate(
     predictor: Predictor,
     data: SegmentationData,
@@ -185,7 +178,7 @@ def evaluate(
         )
     paths = (sample.path for sample in data.samples)
     answers = predictor.many(paths, batch=batch, errors="yield", **options)
-    masks = (answer if isinstance(answer, Error) else cast("Any", answer).mask for answer in answers)
+    masks = (answer if isinstance(answer, Error) else cast("Segmentation", answer).mask for answer in answers)
     return evaluate_masks(data, masks, backend=predictor.backend.name, progress=progress)
 
 

@@ -168,6 +168,39 @@ def photo_with_mask(
     return painted.round().astype(np.uint8)
 
 
+def with_legend(rgb: UInt8Array, legend: Sequence[tuple[Colour, str]], *, title: str = "") -> UInt8Array:
+    """A picture [H, W, 3] above lines of `legend`, a patch of colour and its text each, and of `title`; itself where
+    there are none."""
+    if not legend and not title:
+        return rgb
+    photo = Image.fromarray(rgb)
+    size = min(max(round(max(photo.size) / 50), 15), 24)
+    font, line, pad = _font(size), round(1.7 * size), round(0.8 * size)
+    width = max(photo.width, PANEL_WIDTH)
+    texts = [fitted(text, font, width - 3 * pad - size) for _, text in legend]
+    widths = [round(font.getlength(text)) + size + 3 * pad for text in texts]
+    places: list[tuple[int, int]] = []
+    x, y = pad, photo.height + pad
+    for one in widths:
+        if x > pad and x + one > width:
+            x, y = pad, y + line
+        places.append((x, y))
+        x += one
+    below = (y + line if legend else photo.height + pad) + (line if title else 0) + pad
+    canvas = Image.new("RGB", (width, below), PAPER)
+    canvas.paste(photo, ((width - photo.width) // 2, 0))
+    draw = ImageDraw.Draw(canvas)
+    for (colour, _), text, (left, top) in zip(legend, texts, places, strict=True):
+        edge = top + (line - size) // 2
+        draw.rectangle((left, edge, left + size - 1, edge + size - 1), colour)
+        draw.text((left + size + pad // 2, top + line // 2), text, INK, font, anchor="lm")
+    if title:
+        draw.text(
+            (pad, canvas.height - pad - line // 2), fitted(title, font, width - 2 * pad), FAINT, font, anchor="lm"
+        )
+    return np.asarray(canvas)
+
+
 def thumbnail(rgb: UInt8Array) -> UInt8Array:
     """`rgb` as a contact sheet shows it, for those who collect many tiles: its longer side is 192 pixels."""
     return np.asarray(_scaled(rgb, TILE, TILE))

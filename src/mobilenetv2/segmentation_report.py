@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from mobilenetv2 import charts_segmentation, files, image, plots
-from mobilenetv2.data.masks import voc_colours
 from mobilenetv2.errors import UsageError
 from mobilenetv2.evaluate import csv_text, json_number, slug
 from mobilenetv2.evaluate_segmentation import CLASS_COLUMNS, MaskOutcome, SegmentationEvaluation
+from mobilenetv2.results import write_mask
 
 DRAWN = 40  # pictures, unless told otherwise
 GOOD = 0.75  # a picture's own mean IoU from which its edge on a contact sheet is green
@@ -106,14 +105,6 @@ def draw(outcome: MaskOutcome, names: Sequence[str], *, side: int) -> plots.UInt
     photo = plots.photo_with_boxes(rgb, (), sides=(side, side))
     painted = [plots.photo_with_mask(rgb, mask_HW, names, sides=(side, side)) for mask_HW in (true, found)]
     return plots.side_by_side(plots.side_by_side(photo, painted[0]), painted[1])
-
-
-def write_mask(path: Path, mask_HW: plots.UInt8Array) -> None:
-    """Write class numbers [H, W] as a PNG with VOC's palette, atomically. Raises `FileError`."""
-    picture = Image.fromarray(mask_HW)
-    picture.putpalette([level for colour in voc_colours(256) for level in colour], "RGB")
-    with files.writing(path) as temporary:
-        picture.save(temporary, format="png", optimize=True)
 
 
 def _words(outcome: MaskOutcome, names: Sequence[str]) -> tuple[str, str]:

@@ -1,99 +1,105 @@
-"""Pictures with masks on the command line."""
+"""Models for segmentation on the command line."""
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mobilenetv2.data.shape_sets import write_segmentation_folder
-from mobilenetv2.data.shapes import CLASSES
+from mobilenetv2 import model_file
+from mobilenetv2.model_file import ModelFile
 
+RandomModel = Callable[..., ModelFile]
 Run = Callable[..., Any]
+NAMES = ("background", "cat", "dog", "owl", "hen")
 
 
 @pytest.fixture
-def shapes(tmp_path: Path) -> Path:
-    write_segmentation_folder(tmp_path / "shapes", train=10, val=10, size=32)
-    return tmp_path / "shapes"
+def segmenter(random_segmenter: RandomModel, tmp_path: Path) -> Path:
+    path = tmp_path / "segmenter.safetensors"
+    model_file.write(path, random_segmenter(size=65, labels=NAMES[1:]))
+    return path
 
 
-def test_check_finds_out_that_a_folder_has_masks(run: Run, shapes: Path, tmp_path: Path) -> None:
-    result = run("check", shapes, "--strict", "--draw", tmp_path / "gallery.png")
-    assert (result.code, "nothing wrong was found" in result.out) == (0, True)
-    assert (tmp_path / "gallery.png").exists()
-    (found,) = run("check", shapes, "--json").objects
-    assert (found["task"], found["form"], found["ok"]) == ("segmentation", "folders", True)
-    assert [row["label"] for row in found["classes"]] == ["background", *CLASSES]
-    Image.fromarray(np.full((32, 32), 99, np.uint8)).save(shapes / "masks" / "val" / "00003.png")
-    result = run("check", shapes, "--strict")
-    assert result.code == 1
-    assert "00003.png: value 99 (1,024 pixels) is none of the 11 classes" in result.out
-    # named folders, and a list of classes elsewhere
-    (shapes / "classes.txt").rename(tmp_path / "names.txt")
-    named = ("--images", shapes / "images", "--labels", shapes / "masks", "--classes", tmp_path / "names.txt")
-    result = run("check", tmp_path, *named)
-    assert "arrow" in result.out, result.err
-    (found,) = run("check", shapes, "--ignore", 3, "--json").objects
-    assert [row["label"] for row in found["classes"][:4]] == ["0", "1", "2", "4"]
+def test_masks_are_told_to_people_machines_and_files(run: Run, segmenter: Path, photo: Path, tmp_path: Path) -> None:
+    result = run("predict", segmenter, photo, "--backend", "reference")
+    assert result.code == 0
+    first, *lines = result.out.splitlines()
+    assert first == str(photo)
+    assert [line.split()[2] in NAMES for line in lines] == [True] * len(lines)
+    assert sum(int(line.split()[-2].replace(",", "")) for line in lines) == 50 * 70
+    options = ("--json", "--rle", "--draw", tmp_path / "drawn", "--masks", tmp_path / "masks")
+    result = run("predict", segmenter, photo, "--backend", "reference", *options)
+    (answer,) = result.objects
+    assert answer["task"] == "segmentation"
+    assert [one["label"] for one in answer["classes"]] == [line.split()[2] for line in lines]
+    assert all(one["rle"]["size"] == [50, 70] for one in answer["classes"])
+    assert answer["mask"] == str(tmp_path / "masks" / "a photo.png")
+    values = np.asarray(Image.open(answer["mask"]))
+    assert values.shape == (50, 70)
+    assert {one["index"]: one["pixels"] for one in answer["classes"]} == {
+        int(i): int((values == i).sum()) for i in np.unique(values)
+    }
+    assert (tmp_path / "drawn" / "a photo.answers.png").exists()
 
 
-def test_the_task_decides_where_files_serve_two(run: Run, tmp_path: Path) -> None:
-    Image.new("RGB", (8, 8)).save(tmp_path / "p.png")
-    one = {"id": 1, "image_id": 7, "category_id": 1, "bbox": [0, 0, 4, 4], "segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]]}
-    image = {"id": 7, "file_name": "p.png"}
-    content = {"images": [image], "annotations": [one], "categories": [{"id": 1, "name": "cat"}]}
-    (tmp_path / "a.json").write_text(json.dumps(content))
-    assert run("check", tmp_path, "--json").objects[0]["task"] == "detection"
-    (found,) = run("check", tmp_path, "--json", "--task", "segmentation").objects
-    assert (found["task"], found["classes"][1]["all"]) == ("segmentation", {"pixels": 16, "pictures": 1})
-    for words, options in (
-        ("--ignore is not for data of detection", ("--ignore", 3, "--task", "detection")),
-        ("--labels is not for data of classification", ("--labels", tmp_path, "--task", "classification")),
-        ("--ignore is for masks in files", ("--ignore", 3)),
+def test_a_mask_never_takes_a_photos_place(run: Run, segmenter: Path, photo: Path) -> None:
+    before = photo.read_bytes()
+    result = run("predict", segmenter, photo, photo, "--backend", "reference", "--json", "--masks", photo.parent)
+    assert [Path(one["mask"]).name for one in result.objects] == ["a photo-2.png", "a photo-3.png"]
+    assert photo.read_bytes() == before
+
+
+def test_a_picture_of_one_pixel_has_a_mask_of_one(run: Run, segmenter: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (1, 1), (200, 10, 10)).save(tmp_path / "one.png")
+    for options in ((), ("--slide",), ("--multi-scale",), ("--slide", "--multi-scale", "--draw", tmp_path / "drawn")):
+        (answer,) = run(
+            "predict", segmenter, tmp_path / "one.png", "--json", "--backend", "reference", *options
+        ).objects
+        assert [one["pixels"] for one in answer["classes"]] == [1]
+
+
+def test_info_says_what_the_masks_are(run: Run, segmenter: Path) -> None:
+    out = run("info", segmenter).out
+    assert "a class for every pixel, output stride 16, image pooling, corners aligned" in out
+    assert "made smaller where larger, the rest filled with the mean" in out
+    (facts,) = run("info", segmenter, "--json").objects
+    assert (facts["output_stride"], facts["aspp"], facts["align_corners"]) == (16, False, True)
+
+
+def test_evaluate_asks_in_the_ways_that_are_chosen(run: Run, segmenter: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 90, 3), np.uint8)
+    for folder in ("images", "masks"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+    Image.fromarray(pixels).save(tmp_path / "set" / "images" / "a.png")
+    (tmp_path / "set" / "classes.txt").write_text("\n".join(NAMES))
+    options = ("--backend", "reference", "--slide")
+    found = run("predict", segmenter, tmp_path / "set" / "images" / "a.png", "--json", *options, "--masks", tmp_path)
+    values = np.asarray(Image.open(found.objects[0]["mask"]))
+    Image.fromarray(values).save(tmp_path / "set" / "masks" / "a.png")  # the truth is what sliding finds
+    scores = {
+        name: run("evaluate", segmenter, tmp_path / "set", "--json", "--backend", "reference", *way).objects[0]
+        for name, way in {"plain": (), "slide": ("--slide",), "scales": ("--multi-scale",)}.items()
+    }
+    assert scores["slide"]["pixel_accuracy"] == 1
+    assert scores["plain"]["pixel_accuracy"] < 1
+    assert scores["scales"]["pixel_accuracy"] < 1
+
+
+def test_what_is_not_for_a_task_is_said_in_one_line(run: Run, segmenter: Path, model: Path, photo: Path) -> None:
+    for words, arguments in (
+        ("--top is not for segmentation: this model's options are --multi-scale", ("predict", segmenter, "--top", 3)),
+        ("--multi-scale is not for classification", ("predict", model, "--multi-scale")),
+        ("--slide is not for classification", ("predict", model, "--slide")),
+        ("--masks is not for classification", ("predict", model, "--masks", "m")),
+        ("--rle is not for classification", ("predict", model, "--rle")),
+        ("--slide is not for models of classification", ("evaluate", model, "--slide")),
+        ("--multi-scale is not for models of classification", ("evaluate", model, "--multi-scale")),
     ):
-        result = run("check", tmp_path, *options)
-        assert (result.code, result.err.count("\n")) == (2, 1), result.err
+        verb, file, *options = arguments
+        result = run(verb, file, photo, *options, "--backend", "reference")
+        assert result.code == 2, (arguments, result.err)
         assert words in result.err
-
-
-def test_evaluate_measures_masks(run: Run, shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model is one that answers with the stored masks, and knows fewer classes."""
-    names = CLASSES[:-1]
-
-    class Known:
-        info = SimpleNamespace(
-            task="segmentation",
-            classes=len(names),
-            label=lambda i: names[i],
-            spec=SimpleNamespace(head=SimpleNamespace(background="first")),
-        )
-        backend = SimpleNamespace(name="known")
-
-        def many(self, photos: Iterator[Path], **options: Any) -> Iterator[Any]:
-            assert options == {"batch": 1, "errors": "yield"}
-            for photo in photos:
-                mask = np.array(Image.open(shapes / "masks" / "val" / f"{photo.stem}.png"))
-                yield SimpleNamespace(mask=np.where(mask > len(names), 0, mask).astype(np.uint8))
-
-    monkeypatch.setattr("mobilenetv2.predictor.load", lambda *_, **__: Known())
-    result = run("evaluate", "m", shapes, "--json", "--report", tmp_path / "r")
-    (found,) = result.objects
-    assert (result.code, found["task"], found["n"], found["miou"], found["pixel_accuracy"]) == (
-        0, "segmentation", 10, 1, 1,
-    )  # fmt: skip
-    assert "triangle: no such class of the model, their pixels count as background" in result.err
-    assert (tmp_path / "r" / "masks" / "00001.png").exists()
-    assert "mean IoU 100.0 %" in run("evaluate", "m", shapes).out
-    (shapes / "masks" / "val" / "00001.png").write_bytes(b"")
-    nothing = SimpleNamespace(mask=np.zeros((32, 32), np.uint8))
-    monkeypatch.setattr(Known, "many", lambda self, photos, **_: (nothing for _ in photos))
-    result = run("evaluate", "m", shapes)
-    assert (result.code, "00001.png is empty" in result.err) == (1, True)
-    for option in ("--beside", "--score"):
-        result = run("evaluate", "m", shapes, option, "0.5")
-        assert (result.code, f"{option} is not for models of segmentation" in result.err) == (2, True)
+        assert result.err.count("\n") == 1

@@ -21,7 +21,8 @@ from mobilenetv2.complexity import complexity
 from mobilenetv2.engine import cpu as cpus
 from mobilenetv2.engine import pack, walk
 from mobilenetv2.engine.lower import Folded
-from mobilenetv2.engine.operations import Block, sections
+from mobilenetv2.engine.needs import sections
+from mobilenetv2.engine.operations import Block
 from mobilenetv2.engine.plan import Buffer, Plan, Step, fitted
 from mobilenetv2.engine.program import Program, compiled
 from mobilenetv2.engine.schedule import Cpu, Limits, balanced
