@@ -414,4 +414,4 @@ def test_the_command_in_the_report_is_the_one_that_was_given(
 def test_the_command_is_short_and_goes_on_with_nothing() -> None:
     options = ["-o", "runs/1", "--resume", "--set", "epochs=2", "--task", "classification"]
     context = train_context(["my pictures", *options])
-    assert command_line(context) == "mobilenetv2 train 'my pictures' --out runs/1 --set epochs=2"
+    assert command_line(context) == "mobilenetv2 train 'my pictures' --out runs/1 --task classification --set epochs=2"
