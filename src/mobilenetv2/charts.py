@@ -107,7 +107,7 @@ def reliability(found: Reliability) -> bytes:
 
 
 def curves(rows: Sequence[Mapping[str, float]], kept: int | None = None) -> bytes:
-    """A PNG of a training run: losses, accuracy on validation pictures and learning rate, over its epochs.
+    """A PNG of a training run: losses, scores on validation pictures and learning rate, over its epochs.
 
     `rows` are an epoch each, by the names of `metrics.csv`; what no row has is not drawn. The epoch `kept` is marked.
     Raises `UsageError` where there is no row.
@@ -120,13 +120,21 @@ def curves(rows: Sequence[Mapping[str, float]], kept: int | None = None) -> byte
         (title, scale, lines)
         for title, scale, lines in (
             ("loss", 1, (("train_loss", "train", "#1c7ed6"), ("val_loss", "val", "#e8590c"))),
+            (
+                "parts of the training loss",
+                1,
+                (("train_class_loss", "classes", "#1c7ed6"), ("train_box_loss", "boxes", "#f08c00")),
+            ),
             ("val accuracy, %", 100, (("val_accuracy", "", "#2f9e44"),)),
+            ("val average precision, %", 100, (("val_ap50", "AP50", "#2f9e44"), ("val_ap", "AP, as COCO", "#0b7285"))),
             ("learning rate", 1, (("learning_rate", "", "#7048e8"),)),
         )
         if any(name in row for row in rows for name, _, _ in lines)
     ]
-    figure = new_figure(figsize=(4 * len(panels), 3))
-    for axes, (title, scale, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    columns = len(panels) if len(panels) < 4 else 2
+    figure = new_figure(figsize=(4 * columns, 3 * -(-len(panels) // columns)))
+    places = figure.subplots(-(-len(panels) // columns), columns, squeeze=False).flat
+    for axes, (title, scale, lines) in zip(places, panels, strict=True):
         if kept is not None:
             axes.axvline(kept, color="#868e96", lw=1, ls="--", label="kept epoch" if title == "loss" else None)
         for name, label, colour in lines:

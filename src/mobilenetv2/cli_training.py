@@ -124,15 +124,15 @@ def recipes(
     """List the sets of hyper-parameters that `train --recipe` knows, and where they come from."""
     training()
     from mobilenetv2 import files
-    from mobilenetv2.train import RECIPES, overview
+    from mobilenetv2.train import overview
 
     if as_json:
-        for recipe in RECIPES.values():
+        for recipe in overview.named():
             print(json.dumps(overview.to_json(recipe), ensure_ascii=False))
     else:
-        print(table(overview.rows(), header=overview.HEADER, right=(1, 2, 4)))
-        for recipe in RECIPES.values():
-            print(f"\n{recipe.name}: {overview.to_json(recipe)['source']}")
+        print(table(overview.rows(), header=overview.HEADER, right=(2, 3, 5)))
+        for recipe in overview.named():
+            print(f"\n{recipe.name} ({recipe.task}): {overview.to_json(recipe)['source']}")
     if draw is not None:
         files.write_bytes(draw, overview.curves())
         say(f"drawn: {draw}")

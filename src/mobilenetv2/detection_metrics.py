@@ -165,6 +165,12 @@ class Curve:
         """The largest precision at this recall or any higher one."""
         return np.maximum.accumulate(self.precision[::-1])[::-1]
 
+    def corners(self) -> tuple[FloatArray, FloatArray]:
+        """Recall and precision where the envelope falls: few points from which it can be drawn."""
+        envelope = self.envelope()
+        last = np.append(envelope[1:] != envelope[:-1], True)[: len(envelope)]
+        return self.recall[last], envelope[last]
+
 
 @dataclass(frozen=True, slots=True)
 class VocScores:

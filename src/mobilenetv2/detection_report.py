@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -29,6 +29,15 @@ _COLUMNS = 3
 _PANEL = 300  # pixels of a picture's longer side on a contact sheet
 _PANELS = (480, 800)  # the same where it has a file of its own: least and most
 _NAMED = 6, 25  # boxes of a panel that are all named, on a sheet and in a file
+
+
+class Judged(Protocol):
+    """The classes' names, and the score from which on boxes are looked at."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def sure(self) -> float: ...
 
 
 def details(evaluation: DetectionEvaluation) -> dict[str, Any]:
@@ -136,8 +145,14 @@ def coco_files(evaluation: DetectionEvaluation) -> tuple[dict[str, Any], list[di
     return {"images": images, "annotations": objects, "categories": categories}, found
 
 
+def tile(outcome: Outcome, evaluation: Judged) -> plots.Tile:
+    """One picture of a contact sheet: `draw`, how many boxes are right, the file's name."""
+    drawn = draw(outcome, evaluation, sides=(_PANEL, _PANEL), named=_NAMED[0])
+    return plots.Tile(drawn, ("; ".join(_titles(outcome)), outcome.truth.path.name), right=not outcome.mistakes)
+
+
 def draw(
-    outcome: Outcome, evaluation: DetectionEvaluation, *, sides: tuple[int, int], named: int, titles: bool = False
+    outcome: Outcome, evaluation: Judged, *, sides: tuple[int, int], named: int, titles: bool = False
 ) -> plots.UInt8Array:
     """One picture twice, RGB: its objects on the left, what was found on the right.
 
@@ -153,7 +168,7 @@ def draw(
     )
 
 
-def _marks(outcome: Outcome, evaluation: DetectionEvaluation) -> tuple[list[plots.Box], list[plots.Box]]:
+def _marks(outcome: Outcome, evaluation: Judged) -> tuple[list[plots.Box], list[plots.Box]]:
     """The boxes of the objects and of what was found."""
     truth, matches = outcome.truth, outcome.matches
     objects: list[plots.Box] = []
@@ -194,14 +209,7 @@ def _write_sheets(evaluation: DetectionEvaluation, outcomes: Sequence[Outcome], 
     """`name`_1.png ... with the pictures in order; further ones, of an earlier report, are removed."""
     sheets = [outcomes[i : i + _SHEET] for i in range(0, len(outcomes), _SHEET)]
     for number, shown in enumerate(sheets, start=1):
-        tiles = [
-            plots.Tile(
-                draw(one, evaluation, sides=(_PANEL, _PANEL), named=_NAMED[0]),
-                ("; ".join(_titles(one)), one.truth.path.name),
-                right=not one.mistakes,
-            )
-            for one in shown
-        ]
+        tiles = [tile(one, evaluation) for one in shown]
         cell = 2 * _PANEL + 8, _PANEL
         plots.write_png(folder / f"{name}_{number}.png", plots.contact_sheet(tiles, columns=_COLUMNS, cell=cell))
     number = len(sheets) + 1

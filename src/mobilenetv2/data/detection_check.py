@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections import Counter, defaultdict
@@ -18,8 +19,11 @@ from mobilenetv2.data.check import GALLERY, Examined, Progress, examine
 from mobilenetv2.data.classification import Sample
 from mobilenetv2.data.detection import AS_FOUND, DetectionData, Places, open_parts
 from mobilenetv2.data.folders import some
+from mobilenetv2.data.shard_files import absolute
+from mobilenetv2.errors import FileError, ImageError
 
 _SHOWN = 20  # findings of a kind that a text names
+_GREY = np.full((plots.TILE, plots.TILE, 3), 200, np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +70,19 @@ class DetectionCheck:
         yield [f"class {name!r} has no box{'' if part == 'all' else f' in {part}'}" for part, name in self.missing]
 
     def absolute(self) -> DetectionCheck:
-        """The same: its files are named as the data set was."""
-        return self
+        """The same with the whole path of every file, which holds in any folder."""
+
+        def whole(groups: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+            return tuple(tuple(map(absolute, group)) for group in groups)
+
+        return dataclasses.replace(
+            self,
+            unreadable=tuple((absolute(file), why.replace(file, absolute(file))) for file, why in self.unreadable),
+            sizes=tuple((absolute(file), stated, found) for file, stated, found in self.sizes),
+            faults=tuple(dataclasses.replace(fault, file=absolute(fault.file)) for fault in self.faults),
+            duplicates=whole(self.duplicates),
+            leaks=whole(self.leaks),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: every field, and "ok"."""
@@ -108,6 +123,34 @@ class DetectionCheck:
                 lines.append(f"... and {len(found) - _SHOWN:,} more of this kind, all of them in --json")
         count = len(self.findings)
         return "\n".join([*lines, f"{count} findings" if count else "nothing wrong was found"])
+
+
+def from_json(values: Mapping[str, Any]) -> DetectionCheck:
+    """The `DetectionCheck` that `to_json` gave; its faults have no boxes. Raises `KeyError`, `TypeError` or
+    `ValueError` where it did not."""
+    rows = values["classes"]
+    pictures = {str(part): int(count) for part, count in values["pictures"].items()}
+    duplicates, leaks = (tuple(tuple(map(str, group)) for group in values[kind]) for kind in ("duplicates", "leaks"))
+    return DetectionCheck(
+        form=values["form"],
+        names=tuple(row["label"] for row in rows),
+        counts={part: tuple(int(row[part]) for row in rows) for part in pictures},
+        pictures=pictures,
+        without={str(part): int(count) for part, count in values["without_objects"].items()},
+        faults=tuple(
+            Fault(one["kind"], one["file"], one["value"], one["done"])
+            for one in values["faults"]
+            if FAULTS[one["kind"]]
+        ),
+        unreadable=tuple((one["file"], one["error"]) for one in values["unreadable"]),
+        sizes=tuple(
+            (one["file"], (one["stated"][0], one["stated"][1]), (one["found"][0], one["found"][1]))
+            for one in values["sizes"]
+        ),
+        duplicates=duplicates,
+        leaks=leaks,
+        missing=tuple((one["part"], one["label"]) for one in values["missing"]),
+    )
 
 
 def check(
@@ -176,48 +219,50 @@ def judge(
     )
 
 
-def _count(samples: Sequence[DetectionSample], classes: int) -> tuple[int, ...]:
-    labels = np.concatenate([np.zeros(0, np.int64), *(sample.labels for sample in samples)])
-    return tuple(np.bincount(labels, minlength=classes).tolist())
-
-
 def write_gallery(path: str | os.PathLike[str], found: DetectionCheck, parts: Mapping[str, DetectionData]) -> None:
-    """A PNG for people: faulty boxes in red on their pictures, other faults, then some of the sound ones.
+    """A PNG for people of the `gallery`. Raises `FileError`, and `UsageError` where there is no picture at all."""
+    plots.write_png(path, plots.contact_sheet(gallery(found, parts)))
 
-    Raises `FileError`, and `UsageError` where there is no picture at all.
+
+def gallery(found: DetectionCheck, parts: Mapping[str, DetectionData], *, most: int = GALLERY) -> list[plots.Tile]:
+    """Faulty boxes in red on their pictures, other faults, then some of the sound pictures: at most twice `most`.
+
+    A picture that cannot be read, or is no longer there, is grey.
     """
     samples = {str(sample.path): (sample, data.names) for data in parts.values() for sample in data.samples}
     bad = {file for file, _ in found.unreadable}
     tiles: list[plots.Tile] = []
-    for file, reason in found.unreadable[:GALLERY]:
-        grey = np.full((96, 96, 3), 200, np.uint8)
-        tiles.append(plots.Tile(plots.thumbnail(grey), (Path(file).name, reason.removeprefix(f"{file} ")), right=False))
+    for file, reason in found.unreadable[:most]:
+        tiles.append(plots.Tile(_GREY, (Path(file).name, reason.removeprefix(f"{file} ")), right=False))
     faulty: dict[str, list[Fault]] = defaultdict(list)
     for fault in found.faults:
         if fault.picture is not None and str(fault.picture) not in bad:
             faulty[str(fault.picture)].append(fault)
-    for file, faults in list(faulty.items())[:GALLERY]:
+    for file, faults in list(faulty.items())[:most]:
         kinds = Counter(fault.kind for fault in faults)
         words = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
         tiles.append(plots.Tile(_drawn(*samples[file], faults), (words, Path(file).name), right=False))
     wrong = [(file, f"stated as {one[1]} x {one[0]}") for file, one, _ in found.sizes]
     for groups, what in ((found.leaks, "in several parts"), (found.duplicates, "twice")):
         wrong += [(file, what) for group in groups for file in group]
-    for file, what in wrong[:GALLERY]:
+    for file, what in [pair for pair in wrong if pair[0] in samples][:most]:
         tiles.append(plots.Tile(_drawn(*samples[file]), (what, Path(file).name), right=False))
     shown = bad | faulty.keys() | {file for file, _ in wrong}
     sound = [file for file in samples if file not in shown]
-    for file in sound[:: max(1, math.ceil(len(sound) / max(GALLERY - len(tiles), 1)))]:
+    for file in sound[:: max(1, math.ceil(len(sound) / max(most - len(tiles), 1)))]:
         sample, names = samples[file]
         boxes = Counter(names[label] for label in sample.labels.tolist())
         words = ", ".join(f"{count} {name}" for name, count in boxes.most_common()) or "no objects"
         tiles.append(plots.Tile(_drawn(sample, names), (words, Path(file).name)))
-    plots.write_png(path, plots.contact_sheet(tiles[: 2 * GALLERY]))
+    return tiles[: 2 * most]
 
 
 def _drawn(sample: DetectionSample, names: Sequence[str], faults: Sequence[Fault] = ()) -> plots.UInt8Array:
     """A thumbnail with the boxes in their classes' colours, and the faulty ones in red over them."""
-    rgb = image.read(sample.path)
+    try:
+        rgb = image.read(sample.path)
+    except (ImageError, FileError):
+        return _GREY
     boxes = np.clip(sample.boxes_xyxy, 0, [rgb.shape[1], rgb.shape[0]] * 2).tolist()
     marks = [plots.Box(tuple(box), plots.colour_of(label)) for box, label in zip(boxes, sample.labels, strict=True)]
     for fault in faults:

@@ -45,9 +45,24 @@ def chart(png: bytes, text: str) -> Html:
     return tag("figure", _image(png, "png", text), class_="chart")
 
 
-def photos(tiles: Iterable[Tile]) -> Html:
-    """The tiles in rows, as many as fit; their texts are text, so that they can be searched and copied."""
-    return tag("div", *map(_photo, tiles), class_="photos")
+def photos(tiles: Iterable[Tile], *, wide: bool = False) -> Html:
+    """The tiles in rows, as many as fit, `wide` ones larger; their texts are text, to be searched and copied."""
+    return tag("div", *map(_photo, tiles), class_="photos wide" if wide else "photos")
+
+
+def sentences(title: str, lines: Sequence[str]) -> list[Html]:
+    """A list below a line."""
+    listed = tag("ul", *(tag("li", line) for line in lines), class_="frame")
+    return [tag("p", title), *([listed] if lines else [])]
+
+
+def bar(share: float) -> Html:
+    """A bar that is filled to a share 0..1."""
+    return tag("span", tag("span", style=f"width:{100 * share:.1f}%"), class_="bar")
+
+
+def percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
 def command(text: str) -> Html:

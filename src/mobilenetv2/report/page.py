@@ -5,24 +5,13 @@ from __future__ import annotations
 import datetime
 import os
 import shlex
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
-import numpy as np
-
-from mobilenetv2 import __version__, charts, image, plots
-from mobilenetv2.data.check import gallery, open_parts
-from mobilenetv2.data.classification import ClassificationData, Picture, is_there, place
-from mobilenetv2.errors import Error
-from mobilenetv2.metrics import Reliability
-from mobilenetv2.plots import Tile
+from mobilenetv2 import __version__, charts
 from mobilenetv2.report.facts import Facts
-from mobilenetv2.report.markup import Html, chart, command, document, photos, table, tag
+from mobilenetv2.report.markup import Html, chart, command, document, sentences, table, tag
+from mobilenetv2.report.tasks import Card
 
-MISTAKES = 24  # thumbnails: 8 KB each
-GALLERY = 24
 FINDINGS = 1000  # sentences
 _MACHINE = ("cpu", "cpus", "system", "device", "processes", "threads", "precision")
 
@@ -32,8 +21,7 @@ def page(facts: Facts) -> str:
     name = facts.files.path.resolve().name
     sections = (
         ("How it learned", _curves(facts)),
-        ("How well it does", _classes(facts)),
-        ("The surest mistakes", _mistakes(facts)),
+        *facts.task.sections(facts),
         ("The pictures", _data(facts)),
         ("The recipe", _recipe(facts)),
         ("Where it ran", _origin(facts)),
@@ -52,10 +40,11 @@ def page(facts: Facts) -> str:
 def _lead(facts: Facts) -> Html:
     height, width = facts.info.preprocessing.size
     provenance, recipe = facts.info.provenance, facts.settings["recipe"]
+    width_mult = facts.info.spec.backbone.width_mult
     pictures = facts.pictures.get("train")
     return tag(
         "p",
-        f"A classifier of {facts.info.classes} classes: MobileNetV2 of width {facts.info.spec.backbone.width_mult:g} "
+        f"A {facts.task.NOUN} of {_classes(facts)}: {facts.task.NETWORK} of width {width_mult:g} "
         f"for {height} × {width} pixels, started from {provenance.get('started_from', 'unknown weights')}, "
         f"trained on {_number(pictures)} pictures by the recipe “{recipe.get('name', 'unknown')}”.",
         class_="lead",
@@ -73,16 +62,15 @@ def _unfinished(facts: Facts) -> Iterable[str]:
 
 def _cards(facts: Facts) -> Html:
     last: Mapping[str, float] = facts.rows[-1] if facts.rows else {}
-    accuracy, costs = facts.accuracy, facts.costs
-    cards: list[tuple[str, str, str]] = []
-    if accuracy is not None:
-        interval = f"95 % interval {100 * accuracy.low:.1f} to {100 * accuracy.high:.1f} %, {accuracy.n:,} pictures"
-        cards.append(("val accuracy", _percent(accuracy.share), interval))
+    score, costs = facts.task.card(facts), facts.costs
+    cards: list[Card] = []
+    if score is not None:
+        cards.append(score)
     elif facts.pictures.get("val") == 0:
-        cards.append(("val accuracy", "-", "no pictures were held out: nothing is measured"))
+        cards.append(("val score", "-", "no pictures were held out: nothing is measured"))
     keep = {"best": "the best on validation pictures", "last": "the last"}
     cards += [
-        ("classes", _number(facts.info.classes), _some([facts.info.label(i) for i in range(facts.info.classes)])),
+        ("classes", _number(facts.info.classes), _some(facts.names)),
         ("kept epoch", f"{_number(facts.kept_epoch)} of {_number(last.get('epoch'))}",
          keep.get(str(facts.settings["recipe"].get("keep")), "")),
         ("pictures", _number(facts.pictures.get("train")),
@@ -101,135 +89,39 @@ def _cards(facts: Facts) -> Html:
 def _curves(facts: Facts) -> list[Html]:
     if not facts.rows:
         return []
-    text = f"Losses, accuracy and learning rate over {len(facts.rows)} epochs"
+    text = f"Losses, scores and learning rate over {len(facts.rows)} epochs"
     return [chart(charts.curves(facts.rows, facts.kept_epoch), text)]
 
 
-def _classes(facts: Facts) -> list[Html]:
-    found = facts.evaluation
-    if found is None:
-        return []
-    names = [facts.info.label(i) for i in range(facts.info.classes)]
-    counts = np.zeros((len(names), len(names) + 1), np.int64)  # the last column is "no answer": never the engine's
-    taken_for: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for true, answer, pictures in found["confusion"]:
-        counts[true, answer] = pictures
-        if answer != true:
-            taken_for[true].append((pictures, answer))
-
-    def confused(index: int) -> str:
-        if not taken_for[index]:
-            return ""
-        pictures, answer = max(taken_for[index], key=lambda pair: (pair[0], -pair[1]))
-        return f"{names[answer]} ({pictures})"
-
-    # the weakest first; of equally weak ones the larger, whose figure means more
-    measured = sorted(
-        (row for row in found["classes"] if row["pictures"]), key=lambda row: (row["recall"], -row["pictures"])
-    )
-    rows = [
-        (row["label"], f"{row['pictures']:,}", _bar(row["recall"]), _percent(row["recall"]),
-         _percent(row["precision"]), _percent(row["f1"]), confused(row["index"]))
-        for row in measured
-    ]  # fmt: skip
-    header = ("class", "pictures", "", "accuracy", "precision", "F1", "most often taken for")
-    shown = (
-        f"Measured by the {found['backend']} on {found['n']:,} pictures that training has not seen, the weakest class "
-        f"first. The mean of the classes’ accuracies is {_percent(found['macro_recall'])}."
-    )
-    return [
-        tag("p", shown),
-        table(rows, header=header, right=(1, 3, 4, 5)),
-        chart(charts.confusion(counts, names), f"Confusion matrix of {len(measured)} classes"),
-        tag("p", "Whether answers are right as often as the model is sure of them:"),
-        chart(charts.reliability(_reliability(found["calibration"])), "Reliability diagram"),
-    ]
-
-
-def _reliability(bins: Sequence[Mapping[str, Any]]) -> Reliability:
-    pictures = np.array([bin_["pictures"] for bin_ in bins], np.int64)
-    confidence, accuracy = (np.array([bin_[name] for bin_ in bins], float) for name in ("confidence", "accuracy"))
-    return Reliability(pictures, confidence, accuracy)  # None has become NaN
-
-
-def _mistakes(facts: Facts) -> list[Html]:
-    if facts.evaluation is None:
-        return []
-    mistakes = facts.evaluation["mistakes"]
-    if not mistakes:
-        return [tag("p", f"None: all {facts.evaluation['n']:,} answers were right.")]
-    surest = sorted(mistakes, key=lambda mistake: -mistake["predictions"][0]["score"])[:MISTAKES]
-    shown = f"{len(mistakes):,} of {facts.evaluation['n']:,} answers were wrong"
-    most = f"; the {len(surest)} that the model was surest of" if len(surest) < len(mistakes) else ""
-    pictures = {str(sample.picture): sample.picture for data in _parts(facts).values() for sample in data.samples}
-    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
-        tiles = [
-            tile for tile in pool.map(lambda mistake: _mistake(mistake, pictures, facts), surest) if tile is not None
-        ]
-    return [tag("p", f"{shown}{most if tiles else ''}."), *([photos(tiles)] if tiles else [])]
-
-
-def _mistake(mistake: Mapping[str, Any], pictures: Mapping[str, Picture], facts: Facts) -> Tile | None:
-    """None where the picture is no longer there."""
-    picture = pictures.get(mistake["file"])
-    if picture is None:
-        return None
-    try:
-        rgb = plots.thumbnail(image.read(picture))
-    except Error:
-        return None
-    answer = mistake["predictions"][0]
-    where = place(picture, facts.dataset or "")
-    lines = (f"{answer['label']} ({_percent(answer['score'])})", f"true class: {mistake['true']['label']}", where)
-    return Tile(rgb, lines, right=False)
-
-
 def _data(facts: Facts) -> list[Html]:
-    check, used = facts.check, _mapping(facts, "pictures")
+    check, used = facts.check, facts.setting("pictures")
     if check is None:
         return [tag("p", "What is in the data set is unknown: mobilenetv2 check finds out.")]
-    columns = {**check.counts}
+    columns: dict[str, Sequence[int]] = {**check.counts}
     for title, part in (("learned from", "train"), ("measured on", "val")):
         counts = tuple(used.get(part, ()))
         if len(counts) == len(check.names) and counts != columns.get(part):
             columns[title] = counts
     rows = [(name, *(f"{counts[i]:,}" for counts in columns.values())) for i, name in enumerate(check.names)]
     rows.append(("all", *(f"{sum(counts):,}" for counts in columns.values())))
-    found = [_relative(finding, facts) for finding in check.findings]
+    rows += [
+        (name, *(f"{numbers[part]:,}" if part in numbers else "" for part in columns))
+        for name, numbers in facts.task.count_rows(facts)
+    ]
+    found = [facts.relative(finding) for finding in check.findings]
     if len(found) > FINDINGS:
         found[FINDINGS:] = [f"and {len(found) - FINDINGS:,} more, which mobilenetv2 check lists"]
     decided = facts.settings.get("notes", [])[len(check.findings) :]  # the findings come first
     return [
         table(rows, header=("class", *columns), right=range(1, len(columns) + 1), class_="counts"),
-        *_sentences("What the data check found:" if found else "The data check found nothing wrong.", found),
-        *(_sentences("What follows from that, and from the starting weights:", decided) if decided else []),
-        *_gallery(facts),
+        *sentences("What the data check found:" if found else "The data check found nothing wrong.", found),
+        *(sentences("What follows from that, and from the starting weights:", decided) if decided else []),
+        *facts.task.gallery(facts),
     ]
 
 
-def _sentences(title: str, sentences: Sequence[str]) -> list[Html]:
-    listed = tag("ul", *(tag("li", sentence) for sentence in sentences), class_="frame")
-    return [tag("p", title), *([listed] if sentences else [])]
-
-
-def _gallery(facts: Facts) -> list[Html]:
-    assert facts.check is not None
-    parts = {part: data for part, data in _parts(facts).items() if part in facts.check.counts}
-    return [photos(gallery(facts.check, parts, most=GALLERY))] if parts else []
-
-
-def _parts(facts: Facts) -> Mapping[str, ClassificationData]:
-    """The data set's pictures; none where they are no longer there."""
-    if facts.dataset is None or not is_there(facts.dataset):
-        return {}
-    try:
-        return open_parts(facts.dataset)
-    except Error:  # the folder is there, the pictures are not
-        return {}
-
-
 def _recipe(facts: Facts) -> list[Html]:
-    recipe, changed = facts.settings["recipe"], _mapping(facts, "recipe_changed")
+    recipe, changed = facts.settings["recipe"], facts.setting("recipe_changed")
     source = facts.settings.get("recipe_source", "what it comes from is unknown.") or "none of the named recipes."
     fields = [
         tag("div", tag("dt", name), tag("dd", _value(value), *(
@@ -243,7 +135,7 @@ def _recipe(facts: Facts) -> list[Html]:
 
 def _origin(facts: Facts) -> list[Html]:
     date = facts.settings.get("date") or facts.info.provenance.get("date", "unknown")
-    machine, versions = _mapping(facts, "machine"), _mapping(facts, "versions")
+    machine, versions = facts.setting("machine"), facts.setting("versions")
     of = {name: machine.get(name, "unknown") for name in _MACHINE}
     where = f"{of['cpu']}, {of['cpus']} CPUs; {of['system']}"
     how = f"{of['device']}, {of['processes']} × {of['threads']} threads, precision {of['precision']}"
@@ -262,10 +154,12 @@ def _commands(facts: Facts) -> list[Html]:
     model = shlex.quote(os.path.abspath(facts.files.model))
     divided = facts.dataset is not None and facts.check is not None and "val" in facts.check.counts
     dataset = shlex.quote(str(facts.dataset)) if divided else "OTHER_PICTURES"  # else those it learned from
+    places = "".join(f" --{name} {shlex.quote(str(place))}" for name, place in facts.setting("places").items())
     repeat, where = facts.settings.get("command"), facts.settings.get("directory")
     return [
         tag("p", "What is on a photo; how good the model is on labelled pictures; what its file holds:"),
-        command(f"mobilenetv2 predict {model} photo.jpg\nmobilenetv2 evaluate {model} {dataset}\n"
+        command(f"mobilenetv2 predict {model} photo.jpg{facts.task.PREDICT}\n"
+                f"mobilenetv2 evaluate {model} {dataset}{places}\n"
                 f"mobilenetv2 info {model}"),
         tag("p", "In Python:"),
         command(f"import mobilenetv2\n\npredictor = mobilenetv2.load({os.path.abspath(facts.files.model)!r})\n"
@@ -275,23 +169,8 @@ def _commands(facts: Facts) -> list[Html]:
     ]  # fmt: skip
 
 
-def _mapping(facts: Facts, name: str) -> Mapping[str, Any]:
-    """What `run.json` has under `name`; empty where it is an earlier release's, which had not."""
-    found = facts.settings.get(name)
-    return found if isinstance(found, dict) else {}
-
-
-def _relative(text: str, facts: Facts) -> str:
-    """`text` with files named by their place in the data set."""
-    return text if facts.dataset is None else text.replace(f"{facts.dataset}{os.sep}", "")
-
-
-def _bar(share: float) -> Html:
-    return tag("span", tag("span", style=f"width:{100 * share:.1f}%"), class_="bar")
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
+def _classes(facts: Facts) -> str:
+    return "one class" if facts.info.classes == 1 else f"{facts.info.classes} classes"
 
 
 def _number(value: float | None) -> str:

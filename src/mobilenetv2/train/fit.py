@@ -158,6 +158,7 @@ def fit(
     facts = origin.of_run(
         dataset,
         data,
+        places=places or {},
         command=command or _command(dataset, out, recipe, first, teacher is not None, options),
         machine=origin.machine(accelerator=accelerator, processes=devices * nodes, precision=precision),
     )
