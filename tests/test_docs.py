@@ -12,7 +12,8 @@ import torch
 import typer
 
 from mobilenetv2 import cli
-from mobilenetv2.data.shapes import CLASSES, write_image_folder
+from mobilenetv2.data.shape_sets import write_image_folder
+from mobilenetv2.data.shapes import CLASSES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

@@ -25,6 +25,7 @@ FLOORS: dict[str, int] = {
             "metrics",
             "detection_metrics",
             "detection_matching",
+            "segmentation_metrics",
             "data",
             "model_file",
             "summary",
@@ -34,15 +35,43 @@ FLOORS: dict[str, int] = {
             "plots",
             "charts",
             "charts_detection",
+            "charts_segmentation",
             "run_files",
+            "upsample",
         ),
         1,
     ),
     **dict.fromkeys(("engine", "nn"), 2),  # the two never import each other
     **dict.fromkeys(
-        ("predictor", "evaluate", "evaluate_detection", "detection_report", "report", "agreement", "train"), 3
+        (
+            "predictor",
+            "strategies",
+            "evaluate",
+            "evaluate_detection",
+            "detection_report",
+            "evaluate_segmentation",
+            "segmentation_report",
+            "report",
+            "agreement",
+            "train",
+        ),
+        3,
     ),
-    **dict.fromkeys(("cli", "cli_evaluate", "cli_options", "cli_training", "terminal", "demo", "benchmark"), 4),
+    **dict.fromkeys(
+        (
+            "cli",
+            "cli_evaluate",
+            "cli_options",
+            "cli_paper",
+            "cli_paper_figures",
+            "cli_training",
+            "terminal",
+            "demo",
+            "benchmark",
+            "paper",
+        ),
+        4,
+    ),
 }
 # Heavy libraries, and the only places that may import them (a name covers what is below it).
 ONLY_IN: dict[str, tuple[str, ...]] = {
@@ -51,9 +80,9 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "lightning": ("train",),
     "h5py": ("importers.keras",),
     "tflite": ("importers.tflite",),
-    "pycocotools": ("detection_metrics",),
+    "pycocotools": ("detection_metrics", "data.coco_masks", "results.segmentation"),
     "yaml": ("data.yolo_plan",),
-    "typer": ("cli", "cli_evaluate", "cli_options", "cli_training", "terminal"),
+    "typer": ("cli", "cli_evaluate", "cli_options", "cli_paper", "cli_paper_figures", "cli_training", "terminal"),
     "llvmlite.binding": ("engine.jit",),
     "llvmlite": ("engine.addresses", "engine.jit"),  # and these two only where no code is cached
 }

@@ -157,3 +157,19 @@ def test_a_thumbnail_as_jpeg_is_small_and_nearly_the_same(grace_hopper):
     with Image.open(io.BytesIO(written)) as read:
         assert read.format == "JPEG"
         assert np.abs(np.asarray(read).astype(int) - small).mean() < 6
+
+
+def test_a_mask_is_painted_where_it_is_and_background_is_left_alone() -> None:
+    mask = np.zeros((100, 200), np.uint8)
+    mask[:, 50:100], mask[:, 150:] = 2, 255
+    drawn = plots.photo_with_mask(grey(100, 200), mask, ("background", "a", "b"), sides=(400, 400))
+    assert drawn.shape == (200, 400, 3)
+    assert (drawn[:, 2:98] == 128).all()
+    assert (drawn[:, 202:298] == 128).all()
+    painted = drawn[:, 102:198]
+    assert (painted == painted[0, 0]).all()
+    blend = 0.4 * 128 + 0.6 * np.array(plots.colour_of(2))
+    assert np.abs(painted[0, 0] - blend).max() <= 0.5
+    assert (drawn[:, 302:] > 180).all()  # what does not count is paler
+    with pytest.raises(UsageError, match="the mask has"):
+        plots.photo_with_mask(grey(10, 10), mask, (), sides=(400, 400))

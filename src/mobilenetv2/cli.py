@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from mobilenetv2 import cli_evaluate, cli_training, terminal
-from mobilenetv2.cli_options import Backend, Crop, Json, Model, Resize, Threads, pixels_or_none
+from mobilenetv2 import cli_evaluate, cli_paper, cli_training, terminal
+from mobilenetv2.cli_options import Backend, Crop, Json, Model, MultiScale, Resize, Slide, Threads, pixels_or_none
 from mobilenetv2.errors import Error, UsageError, unknown_name
 from mobilenetv2.terminal import progress_bar, say, table
 
@@ -63,6 +63,12 @@ def predict(
     score: Annotated[
         float | None, typer.Option(min=0, max=1, help="A detector's least score, 0 to 1; else the model's own.")
     ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write each photo's mask here: classes as values, VOC's palette.")
+    ] = None,
+    rle: Annotated[bool, typer.Option("--rle", help="With --json: each class's run lengths as COCO has them.")] = False,
+    multi_scale: MultiScale = False,
+    slide: Slide = False,
     backend: Backend = "engine",
     threads: Threads = None,
     resize: Resize = None,
@@ -71,13 +77,17 @@ def predict(
     """Say what is on photos."""
     from mobilenetv2 import files
     from mobilenetv2.predictor import load
-    from mobilenetv2.results import Detections, coco_categories, coco_image_id
-    from mobilenetv2.terminal import Drawings
+    from mobilenetv2.results import Detections, Segmentation, coco_categories, coco_image_id
+    from mobilenetv2.terminal import Beside, draw_answer
 
     predictor = load(model, backend=backend, threads=threads, resize=pixels_or_none(resize), crop=crop)
-    given = {"--top": top, "--background": background or None, "--score": score, "--coco": coco}
+    given = {
+        "--top": top, "--background": background or None, "--score": score, "--coco": coco, "--masks": masks,
+        "--rle": rle or None, "--multi-scale": multi_scale or None, "--slide": slide or None,
+    }  # fmt: skip
     options = _decoding(predictor.info.task, given)
-    drawings = Drawings(draw) if draw is not None else None
+    drawings = Beside(draw, ".answers.png", photos) if draw is not None else None
+    mask_files = Beside(masks, ".png", photos) if masks is not None else None
     entries: list[dict[str, Any]] = []
     failed = 0
     with progress_bar("predict", "photos") as advance:
@@ -93,10 +103,18 @@ def predict(
                     say(f"error: {answer}")
                 continue
             if drawings is not None:
-                say(f"drawn: {drawings.write(photo, answer)}")
+                say(f"drawn: {draw_answer(photo, answer, drawings.path(photo))}")
+            ways: dict[str, Any] = {}
+            if isinstance(answer, Segmentation):
+                ways = {"run_lengths": rle}
+                if mask_files is not None:
+                    ways["mask"] = mask_files.path(photo)
+                    answer.save_mask(ways["mask"])
+                    if not as_json:
+                        say(f"mask: {ways['mask']}")
             if coco is not None and isinstance(answer, Detections):
                 entries += answer.to_coco(coco_image_id(photo), coco_categories(predictor.info))
-            print(_dumps(answer.to_json(file=photo)) if as_json else f"{photo}\n{answer}")
+            print(_dumps(answer.to_json(file=photo, **ways)) if as_json else f"{photo}\n{answer}")
     if coco is not None:
         files.write_bytes(coco, _dumps(entries).encode())
         say(f"wrote {coco}: {len(entries)} boxes")
@@ -232,6 +250,7 @@ app.command()(cli_training.check)
 app.command()(cli_training.train)
 app.command()(cli_training.recipes)
 app.command()(cli_training.report)
+app.add_typer(cli_paper.app, name="paper")
 
 
 @app.command()
@@ -258,12 +277,13 @@ def main() -> None:
 
 _DECODING = {
     "classification": {"--top": "top", "--background": "with_background"},
-    "detection": {"--score": "score", "--coco": None},  # what is None is not the decoder's
+    "detection": {"--score": "score", "--coco": None},  # what is None is not the predictor's
+    "segmentation": {"--multi-scale": "multi_scale", "--slide": "slide", "--masks": None, "--rle": None},
 }
 
 
 def _decoding(task: str, given: dict[str, Any]) -> dict[str, Any]:
-    """The decoder's options among those that were given. Raises `UsageError` for one of another task."""
+    """The predictor's options among those that were given. Raises `UsageError` for one of another task."""
     options: dict[str, Any] = {}
     for option, value in given.items():
         if value is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -12,12 +12,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mobilenetv2.cli_options import Backend, Crop, Dataset, Json, Model, Resize, Threads, pixels_or_none
-from mobilenetv2.errors import UsageError
+from mobilenetv2.cli_options import (
+    Backend,
+    Classes,
+    Crop,
+    Dataset,
+    Ignore,
+    Images,
+    Json,
+    Labels,
+    Model,
+    MultiScale,
+    Resize,
+    Slide,
+    Threads,
+    pixels_or_none,
+    refuse,
+)
 from mobilenetv2.terminal import progress_bar, say
 
 if TYPE_CHECKING:
     from mobilenetv2.data.detection import Places
+    from mobilenetv2.data.segmentation import Places as SegmentationPlaces
     from mobilenetv2.predictor import Predictor
 
 
@@ -36,9 +52,10 @@ def evaluate(
     beside: Annotated[
         str | None, typer.Option(metavar="OTHER", help="Classifiers: compare with this model, a file or a name.")
     ] = None,
-    images: Annotated[Path | None, typer.Option(metavar="DIR", help="Boxes: where the pictures are.")] = None,
-    labels: Annotated[Path | None, typer.Option(metavar="DIR", help="Boxes: where the XML or text files are.")] = None,
-    classes: Annotated[Path | None, typer.Option(metavar="FILE", help="Boxes: a class's name per line.")] = None,
+    images: Images = None,
+    labels: Labels = None,
+    classes: Classes = None,
+    ignore: Ignore = None,
     difficult: Annotated[Difficult | None, typer.Option(help="Boxes: VOC's difficult objects; else ignore.")] = None,
     score: Annotated[
         float | None, typer.Option(min=0, max=1, help="Boxes: the least score that is taken, 0 to 1; else 0.01.")
@@ -48,11 +65,15 @@ def evaluate(
         typer.Option(min=0, max=1, help="Boxes: the overlap that suppresses the less sure; else the model's own."),
     ] = None,
     most: Annotated[int | None, typer.Option(min=1, help="Boxes: of a picture at most so many; else 200.")] = None,
+    multi_scale: MultiScale = False,
+    slide: Slide = False,
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write scores, a table of the classes and charts here.")
     ] = None,
     save_mistakes: Annotated[Path | None, typer.Option(metavar="DIR", help="Draw wrong answers here.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time through the network.")] = 8,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Pictures at a time through the network; else 8, and 1 for masks.")
+    ] = None,
     backend: Backend = "engine",
     threads: Threads = None,
     resize: Resize = None,
@@ -63,23 +84,30 @@ def evaluate(
 
     ways = {"backend": backend, "threads": threads, "resize": pixels_or_none(resize), "crop": crop}
     predictor = load(model, **ways)
-    of_detection = {
-        "--images": images, "--labels": labels, "--classes": classes, "--difficult": difficult, "--score": score,
-        "--iou": iou, "--most": most,
-    }  # fmt: skip
+    of_detection = {"--difficult": difficult, "--score": score, "--iou": iou, "--most": most}
+    of_both = {"--images": images, "--labels": labels, "--classes": classes}
+    of_masks = {"--ignore": ignore, "--multi-scale": multi_scale or None, "--slide": slide or None}
+    models = f"models of {predictor.info.task}"
     if predictor.info.task == "detection":
         from mobilenetv2.data.detection import Places
 
-        _refuse({"--beside": beside}, predictor.info.task)
+        refuse({"--beside": beside, **of_masks}, models)
         places = Places(images, labels, classes)
         chosen = {name: value for name, value in (("score", score), ("iou", iou), ("most", most)) if value is not None}
         measured = _detector(
-            predictor, dataset, split, places, batch=batch, count_difficult=difficult is Difficult.COUNT, **chosen
+            predictor, dataset, split, places, batch=batch or 8, count_difficult=difficult is Difficult.COUNT, **chosen
         )
+    elif predictor.info.task == "segmentation":
+        from mobilenetv2.data import segmentation
+
+        refuse({"--beside": beside, **of_detection}, models)
+        masks = segmentation.Places(images, labels, classes, ignore)
+        ways_of_asking = {"multi_scale": multi_scale, "slide": slide}
+        measured = _segmenter(predictor, dataset, split, masks, batch=batch or 1, **ways_of_asking)
     else:
-        _refuse(of_detection, predictor.info.task)
+        refuse({**of_both, **of_detection, **of_masks}, models)
         other = None if beside is None else (beside, load(beside, **ways))
-        measured = _classifier((model, predictor), other, dataset, split, batch=batch)
+        measured = _classifier((model, predictor), other, dataset, split, batch=batch or 8)
     shown = measured.shown
     print(json.dumps(shown.to_json(), ensure_ascii=False) if as_json else shown.text())
     if report is not None:
@@ -136,13 +164,21 @@ def _detector(predictor: Predictor, dataset: str, split: str | None, places: Pla
     return _Measured(found, write, partial(detection_report.save_mistakes, found))
 
 
+def _segmenter(
+    predictor: Predictor, dataset: str, split: str | None, places: SegmentationPlaces, **options: Any
+) -> _Measured:
+    from mobilenetv2 import evaluate_segmentation, segmentation_report
+    from mobilenetv2.data.segmentation import open_segmentation
+
+    names = evaluate_segmentation.class_names(predictor.info)
+    data = open_segmentation(dataset, split=split, places=places, classes=names)
+    _say_notes(data.notes)
+    with progress_bar("evaluate", "pictures") as advance:
+        found = evaluate_segmentation.evaluate(predictor, data, progress=advance, **options)
+    write = partial(segmentation_report.write_report, found)
+    return _Measured(found, write, partial(segmentation_report.save_mistakes, found))
+
+
 def _say_notes(notes: Sequence[str]) -> None:
     for note in notes:
         say(f"note: {note}")
-
-
-def _refuse(given: Mapping[str, object], task: str) -> None:
-    """Raises `UsageError` for the first option that was given."""
-    for option, value in given.items():
-        if value is not None:
-            raise UsageError(f"{option} is not for models of {task}: leave it out")

@@ -9,29 +9,45 @@ from typing import Annotated, Any
 
 import typer
 
-from mobilenetv2.cli_options import Dataset
+from mobilenetv2.cli_options import Classes, Dataset, Ignore, Images, Labels, Task, refuse
 from mobilenetv2.terminal import command_line, progress_bar, say, table
 
 
 def check(
     dataset: Dataset,
-    images: Annotated[Path | None, typer.Option(metavar="DIR", help="Boxes: where the pictures are.")] = None,
-    labels: Annotated[Path | None, typer.Option(metavar="DIR", help="Boxes: where the XML or text files are.")] = None,
-    classes: Annotated[Path | None, typer.Option(metavar="FILE", help="Boxes: a class's name per line.")] = None,
+    task: Annotated[
+        Task | None, typer.Option(help="What the data is for; else found out, COCO's files being for detection.")
+    ] = None,
+    images: Images = None,
+    labels: Labels = None,
+    classes: Classes = None,
+    ignore: Ignore = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
     draw: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw the faults, and some of the others.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 where anything is found.")] = False,
 ) -> None:
     """Find what is wrong with labelled pictures."""
     from mobilenetv2.data import check as checking
-    from mobilenetv2.data import detection, detection_check
+    from mobilenetv2.data import detection, detection_check, segmentation, segmentation_check
+    from mobilenetv2.data.task import task_of
 
-    places = detection.Places(images, labels, classes)
-    if places != detection.AS_FOUND or detection.is_detection(dataset):
-        boxes = detection.open_parts(dataset, places=places)
+    task = task or Task(task_of(dataset, images=images, labels=labels, classes=classes, ignore=ignore))
+    if task is not Task.SEGMENTATION:
+        refuse({"--ignore": ignore}, f"data of {task}")
+    if task is Task.CLASSIFICATION:
+        refuse({"--images": images, "--labels": labels, "--classes": classes}, f"data of {task}")
+    if task is Task.DETECTION:
+        boxes = detection.open_parts(dataset, places=detection.Places(images, labels, classes))
         with progress_bar("check", "pictures") as advance:
             found = detection_check.check(dataset, boxes, progress=advance)
         gallery = functools.partial(detection_check.write_gallery, found=found, parts=boxes)
+        if segmentation.is_segmentation(dataset):
+            say("note: there are masks beside the boxes: --task segmentation checks them")
+    elif task is Task.SEGMENTATION:
+        masks = segmentation.open_parts(dataset, places=segmentation.Places(images, labels, classes, ignore))
+        with progress_bar("check", "pictures") as advance:
+            found = segmentation_check.check(dataset, masks, progress=advance)
+        gallery = functools.partial(segmentation_check.write_gallery, found=found, parts=masks)
     else:
         with progress_bar("index", "shards") as indexed:
             parts = checking.open_parts(dataset, progress=indexed)
@@ -50,7 +66,7 @@ def train(
     context: typer.Context,
     dataset: Dataset,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder of the run: model, metrics, checkpoints.")],
-    task: Annotated[str | None, typer.Option(help="classification or detection; else found out from the data.")] = None,
+    task: Annotated[Task | None, typer.Option(help="What the data is for; else found out.")] = None,
     recipe: Annotated[
         str | None, typer.Option(help="A named set of hyper-parameters; finetune with --init, else the task's own.")
     ] = None,
@@ -60,9 +76,10 @@ def train(
     init: Annotated[
         str | None, typer.Option(help="Start from this model file, zoo name or foreign checkpoint.")
     ] = None,
-    images: Annotated[Path | None, typer.Option(metavar="DIR", help="Boxes: where the pictures are.")] = None,
-    labels: Annotated[Path | None, typer.Option(metavar="DIR", help="Boxes: where the XML or text files are.")] = None,
-    classes: Annotated[Path | None, typer.Option(metavar="FILE", help="Boxes: a class's name per line.")] = None,
+    images: Images = None,
+    labels: Labels = None,
+    classes: Classes = None,
+    ignore: Ignore = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse data in which the check finds anything.")] = False,
     freeze: Annotated[int | None, typer.Option(min=0, help="Keep the stem and this many blocks as they are.")] = None,
     teacher: Annotated[str | None, typer.Option(help="Learn from this model's answers too.")] = None,
@@ -81,7 +98,7 @@ def train(
     fit, recipes = training()
     from mobilenetv2.train import task as tasks
 
-    named = (("images", images), ("labels", labels), ("classes", classes))
+    named = (("images", images), ("labels", labels), ("classes", classes), ("ignore", ignore))
     places = {name: place for name, place in named if place is not None}
     kind = tasks.find(task or tasks.of_data(dataset, places)).name
     chosen = None

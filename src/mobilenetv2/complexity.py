@@ -90,6 +90,14 @@ def complexity(spec: Spec, size: int | tuple[int, int]) -> Complexity:
     return Complexity((height, width), tuple(_layers(spec, height, width)))
 
 
+def chain(convs: Sequence[ConvSpec], size: int) -> tuple[LayerCost, ...]:
+    """The costs of convolutions that run one after the other, for a square input of `size` pixels."""
+    costs: list[LayerCost] = []
+    for conv in convs:
+        costs.append(_conv(conv, *(costs[-1].output[:2] if costs else (size, size))))
+    return tuple(costs)
+
+
 def _layers(spec: Spec, height: int, width: int) -> Iterator[LayerCost]:
     costs = list(_backbone(spec, height, width))
     if isinstance(spec.head, SSDLite):

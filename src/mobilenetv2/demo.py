@@ -12,7 +12,7 @@ import numpy as np
 from mobilenetv2 import charts, files, image, plots
 from mobilenetv2.complexity import complexity
 from mobilenetv2.data.classification import ClassificationData, open_classification
-from mobilenetv2.data.shapes import write_image_folder
+from mobilenetv2.data.shape_sets import write_image_folder
 from mobilenetv2.errors import TrainingError
 from mobilenetv2.evaluate import Evaluation, evaluate
 from mobilenetv2.predictor import Predictor, load

@@ -57,6 +57,7 @@ __all__ = [
     "read",
     "recipe",
     "size",
+    "stored",
     "validate",
 ]
 
@@ -112,6 +113,19 @@ def size(path: str | os.PathLike[str]) -> tuple[int, int]:
             _check_size(image, name, MAX_PIXELS)
             width, height = image.size
             return (width, height) if _orientation(image) >= 5 else (height, width)
+
+
+def stored(path: str | os.PathLike[str]) -> Image.Image:
+    """The picture as its file has it: not turned, its palette and depth kept. Raises as `read` does."""
+    name = os.fspath(path)
+    with files.reading(path) as file_path, open(file_path, "rb") as file:
+        plugin = _plugin(file, name)
+        with _damage_of(f"{name} ({plugin.format})"):
+            with _quiet():
+                image = plugin(file)
+            _check_size(image, name, MAX_PIXELS)
+            _load_pixels(image)
+            return image
 
 
 def load(source: Source, preprocessing: Preprocessing, *, max_pixels: int = MAX_PIXELS) -> tuple[InputArray, Geometry]:

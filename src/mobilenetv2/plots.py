@@ -140,6 +140,67 @@ def colour_of(kind: int) -> Colour:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
+def photo_with_mask(
+    rgb: UInt8Array, mask_HW: UInt8Array, names: Sequence[str], *, sides: tuple[int, int], ignore: int = 255
+) -> UInt8Array:
+    """`rgb` [H, W, 3] with each class of the mask [H, W] in its colour, between dark lines; `names` are the classes.
+
+    The photo's longer side becomes one of `sides`, the least and the largest. A class called "background" is left as it
+    is; what is `ignore` becomes paler. Raises `UsageError` where the mask is of another size.
+    """
+    if rgb.shape != (*mask_HW.shape, 3):
+        raise UsageError(f"the mask has {list(mask_HW.shape)} pixels, the picture {list(rgb.shape[:2])}")
+    photo = _scaled(rgb, *sides)
+    rgb = np.asarray(photo)
+    mask_HW = np.asarray(Image.fromarray(mask_HW).resize(photo.size, Image.Resampling.NEAREST))
+    colours_L3 = np.full((256, 3), 255, np.float32)
+    weights_L1 = np.full((256, 1), 0.6, np.float32)
+    for i, name in enumerate(names):
+        colours_L3[i] = colour_of(i)
+        weights_L1[i] = 0 if name == "background" else 0.6
+    weights_L1[ignore] = 0.5
+    weights_HW1 = weights_L1[mask_HW]
+    painted = rgb * (1 - weights_HW1) + colours_L3[mask_HW] * weights_HW1
+    edge_HW = np.zeros(mask_HW.shape, bool)
+    edge_HW[:, 1:] = mask_HW[:, 1:] != mask_HW[:, :-1]
+    edge_HW[1:] |= mask_HW[1:] != mask_HW[:-1]
+    painted[edge_HW] = PAPER
+    return painted.round().astype(np.uint8)
+
+
+def with_legend(rgb: UInt8Array, legend: Sequence[tuple[Colour, str]], *, title: str = "") -> UInt8Array:
+    """A picture [H, W, 3] above lines of `legend`, a patch of colour and its text each, and of `title`; itself where
+    there are none."""
+    if not legend and not title:
+        return rgb
+    photo = Image.fromarray(rgb)
+    size = min(max(round(max(photo.size) / 50), 15), 24)
+    font, line, pad = _font(size), round(1.7 * size), round(0.8 * size)
+    width = max(photo.width, PANEL_WIDTH)
+    texts = [fitted(text, font, width - 3 * pad - size) for _, text in legend]
+    widths = [round(font.getlength(text)) + size + 3 * pad for text in texts]
+    places: list[tuple[int, int]] = []
+    x, y = pad, photo.height + pad
+    for one in widths:
+        if x > pad and x + one > width:
+            x, y = pad, y + line
+        places.append((x, y))
+        x += one
+    below = (y + line if legend else photo.height + pad) + (line if title else 0) + pad
+    canvas = Image.new("RGB", (width, below), PAPER)
+    canvas.paste(photo, ((width - photo.width) // 2, 0))
+    draw = ImageDraw.Draw(canvas)
+    for (colour, _), text, (left, top) in zip(legend, texts, places, strict=True):
+        edge = top + (line - size) // 2
+        draw.rectangle((left, edge, left + size - 1, edge + size - 1), colour)
+        draw.text((left + size + pad // 2, top + line // 2), text, INK, font, anchor="lm")
+    if title:
+        draw.text(
+            (pad, canvas.height - pad - line // 2), fitted(title, font, width - 2 * pad), FAINT, font, anchor="lm"
+        )
+    return np.asarray(canvas)
+
+
 def thumbnail(rgb: UInt8Array) -> UInt8Array:
     """`rgb` as a contact sheet shows it, for those who collect many tiles: its longer side is 192 pixels."""
     return np.asarray(_scaled(rgb, TILE, TILE))

@@ -7,7 +7,7 @@ from typing import Any
 from mobilenetv2 import spec_fields
 from mobilenetv2.complexity import complexity
 from mobilenetv2.model_file import ModelInfo
-from mobilenetv2.spec import SSDLite, ssdlite
+from mobilenetv2.spec import DeepLab, SSDLite, ssdlite
 
 
 def summarise(info: ModelInfo) -> dict[str, Any]:
@@ -17,14 +17,17 @@ def summarise(info: ModelInfo) -> dict[str, Any]:
     one layer at a time keeps in memory (x 4 bytes in float32).
     """
     costs = complexity(info.spec, info.preprocessing.size)
-    detector: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
     if isinstance(head := info.spec.head, SSDLite):
-        detector = {"anchors": ssdlite.anchor_count(info.spec, info.preprocessing.size), "score": head.score}
+        facts = {"anchors": ssdlite.anchor_count(info.spec, info.preprocessing.size), "score": head.score}
+    if isinstance(head, DeepLab):
+        stride = info.spec.backbone.output_stride
+        facts = {"output_stride": stride, "aspp": head.aspp, "align_corners": head.align_corners}
     return {
         "task": info.task,
         "classes": info.classes,
         "background": info.spec.head.background,
-        **detector,
+        **facts,
         "labels": list(info.labels),
         "label_ids": list(info.label_ids),
         "input_size": list(info.preprocessing.size),
@@ -63,12 +66,19 @@ def text(summary: dict[str, Any]) -> str:
             f"width {summary['width_mult']:g}, {summary['padding']} padding, batch norm {summary['batch_norm']}",
         ),
         *([("detector", f"{summary['anchors']:,} anchors, {summary['score']} scores")] if "anchors" in summary else []),
+        *([("masks", _masks(summary))] if "output_stride" in summary else []),
         ("parameters", f"{summary['parameters']:,}"),
         ("multiply-adds", f"{summary['multiply_adds']:,}"),
         ("activations", f"{summary['peak_activation_elements'] * 4 / 2**20:.2f} MiB in float32, one layer at a time"),
     ]
     lines += [(name, _value(value)) for name, value in summary["provenance"].items()]
     return "\n".join(f"{name:14} {value}".rstrip() for name, value in lines)
+
+
+def _masks(summary: dict[str, Any]) -> str:
+    head = "atrous pyramid" if summary["aspp"] else "image pooling"
+    grown = "corners aligned" if summary["align_corners"] else "edges aligned"
+    return f"a class for every pixel, output stride {summary['output_stride']}, {head}, {grown}"
 
 
 def _resizing(preprocessing: dict[str, Any]) -> str:
@@ -79,6 +89,8 @@ def _resizing(preprocessing: dict[str, Any]) -> str:
         steps.append(f"shortest side to {preprocessing['resize_to']}")
     if preprocessing["resize"] == "stretch":
         steps.append("stretched to the input size")
+    elif preprocessing["resize"] == "fit":
+        steps.append("made smaller where larger, the rest filled with the mean")
     else:
         steps.append("centre crop")
     return f"{', '.join(steps)} ({preprocessing['interpolation']})"

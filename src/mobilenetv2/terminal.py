@@ -118,21 +118,27 @@ def run(app: Any) -> None:
         sys.exit(1)
 
 
-class Drawings:
-    """Writes each photo with its answers into a folder, under names that do not collide."""
+class Beside:
+    """Names in a folder for what is made of photos, each its photo's with another ending; none twice, and none that is
+    a photo's own."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._taken: set[str] = set()
+    def __init__(self, folder: Path, ending: str, photos: Sequence[str]) -> None:
+        self._folder, self._ending = folder, ending
+        self._taken = {Path(photo).resolve() for photo in photos}
 
-    def write(self, photo: str, answer: Any) -> Path:
-        from mobilenetv2 import image, plots
-
+    def path(self, photo: str) -> Path:
         stem, number = Path(photo).stem, 1
-        name = f"{stem}.answers.png"  # never the photo's own name: the folder may be the photos'
-        while name in self._taken:
+        path = self._folder / f"{stem}{self._ending}"
+        while path.resolve() in self._taken:
             number += 1
-            name = f"{stem}-{number}.answers.png"
-        self._taken.add(name)
-        plots.write_png(self._folder / name, answer.draw(image.read(photo)))
-        return self._folder / name
+            path = self._folder / f"{stem}-{number}{self._ending}"
+        self._taken.add(path.resolve())
+        return path
+
+
+def draw_answer(photo: str, answer: Any, path: Path) -> Path:
+    """Write the photo with its answer drawn as a PNG, and return `path`."""
+    from mobilenetv2 import image, plots
+
+    plots.write_png(path, answer.draw(image.read(photo)))
+    return path

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mobilenetv2 import image, model_file
+from mobilenetv2 import image
 from mobilenetv2.model_file import ModelFile
 
 RandomModel = Callable[..., ModelFile]
@@ -100,15 +100,10 @@ def test_the_engine_predicts_with_detectors_and_shows_its_plan(
     assert (tmp_path / "memory.png").exists()
 
 
-def test_what_a_detector_cannot_do_is_said_in_one_line(
-    run: Run, detector: Path, model: Path, photo: Path, tmp_path: Path, random_detector: RandomModel
-) -> None:
-    plain = tmp_path / "plain.safetensors"
-    model_file.write(plain, random_detector(head={"separable": False}))
+def test_what_a_detector_cannot_do_is_said_in_one_line(run: Run, detector: Path, model: Path, photo: Path) -> None:
     for words, arguments in (
         ("--top is not for detection: this model's options are --score", ("predict", detector, photo, "--top", 3)),
         ("--score is not for classification", ("predict", model, photo, "--score", 0.5)),
-        ("no kernels for plain SSD (separable: false): choose --backend torch", ("predict", plain, photo)),
         ("--iou is not for models of classification", ("evaluate", model, photo, "--iou", 0.5)),
         ("--beside is not for models of detection", ("evaluate", detector, photo, "--beside", "other.safetensors")),
         ("cannot express a model for detection", ("import", detector, "--to", "torchvision", "-o", "x.pth")),

@@ -14,7 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mobilenetv2.data.shapes import CLASSES, Scene, scene, write_image_folder
+from mobilenetv2.data.shape_sets import write_image_folder
+from mobilenetv2.data.shapes import CLASSES, Scene, scene
 from mobilenetv2.errors import FileError, UsageError
 
 any_scene = st.builds(

@@ -16,8 +16,8 @@ from block_cases import AGREE, Case, chosen, difference, of_odd_channels, of_the
 
 from mobilenetv2.engine import abi
 from mobilenetv2.engine import cpu as cpus
+from mobilenetv2.engine.head_operations import Mean, Resize, Slice
 from mobilenetv2.engine.link import Image
-from mobilenetv2.engine.operations import Mean, Resize, Slice
 from mobilenetv2.engine.plan import Plan
 from mobilenetv2.engine.program import compiled
 

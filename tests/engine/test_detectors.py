@@ -93,6 +93,10 @@ def test_any_map_of_the_backbone_can_be_read(random_detector: RandomModel, tap: 
         ({"taps": ("out", "s8"), "anchors": (ANCHORS, *[ANCHORS[:1]] * 3)}, GIVEN_UP),
         ({"taps": ("s8.expanded", "out")}, GIVEN_UP),
         ({"taps": ("out", "s8.expanded")}, {**GIVEN_UP, "shortcut": "expansion"}),
+        ({"separable": False}, {}),
+        ({"separable": False, "linear_extras": True, "squeezes": (3, 9), "classes": 17}, {"activation": "relu"}),
+        ({"pointwise_last": True}, {}),
+        ({"pointwise_last": True, "separable": False}, {}),
         ({}, {"output_stride": 8}),
     ],
     ids=str,
@@ -165,11 +169,6 @@ def test_outputs_are_one_block_for_each_image(random_detector: RandomModel) -> N
     assert deltas.ctypes.data - logits.ctypes.data == logits[0].nbytes
     assert logits.strides[0] == deltas.strides[0] == 4 * anchors * (logits.shape[2] + 4)
     assert all(values[0].flags.c_contiguous for values in outputs.values())
-
-
-def test_plain_ssd_is_refused_in_one_line(random_detector: RandomModel) -> None:
-    with pytest.raises(UsageError, match=r"no kernels for plain SSD .*--backend torch"):
-        Engine(random_detector(head={"separable": False}))
 
 
 @pytest.mark.parametrize("size", [(320, 320), (97, 161)])

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from mobilenetv2.engine import cpu as cpus
 from mobilenetv2.engine import reference, schedule, walk
+from mobilenetv2.engine.head_operations import Mean, Pointwise, Resize, Slice
 from mobilenetv2.engine.lower import Folded
-from mobilenetv2.engine.operations import Mean, Pointwise, Resize, Slice
 from mobilenetv2.engine.schedule import Cpu, Limits
 from mobilenetv2.errors import UsageError
 from mobilenetv2.spec import Activation, BlockSpec, ConvSpec

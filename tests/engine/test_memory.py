@@ -9,7 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from mobilenetv2 import upsample
 from mobilenetv2.engine import Engine, pack
+from mobilenetv2.engine import cpu as cpus
+from mobilenetv2.engine.masks import Masks, table
 from mobilenetv2.model_file import ModelFile
 
 RandomModel = Callable[..., ModelFile]
@@ -66,10 +69,30 @@ def test_detectors_touch_nothing_outside(
         monkeypatch.setenv("MOBILENETV2_CPU", level)
     monkeypatch.setattr(pack, "aligned_zeros", lambda size: guarded_floats(size, at_end=at_end))
     head = {"taps": ("s4.expanded", "out"), "extras": (16, 5), "anchors": (((0.3, 0.3), (0.5, 0.4)),) * 4}
-    for classes, more in ((1, {"round_nearest": 1}), (20, {"padding": "same"})):
+    for heads, more in (
+        ({"classes": 1}, {"round_nearest": 1}),
+        ({"classes": 20}, {"padding": "same"}),
+        ({"classes": 20, "separable": False}, {"padding": "same", "round_nearest": 1}),
+    ):
         stages = ((1, 8, 1, 1), (3, 9, 2, 2), (4, 17, 2, 2))
-        model = random_detector(head={**head, "classes": classes}, stages=stages, last_channels=33, **more)
+        model = random_detector(head={**head, **heads}, stages=stages, last_channels=33, **more)
         assert_untouched(model, at_end=at_end)
+
+
+@pytest.mark.parametrize("at_end", [True, False])
+@pytest.mark.parametrize("level", [None, "haswell", "x86-64"])
+def test_masks_touch_nothing_outside(monkeypatch: pytest.MonkeyPatch, level: str | None, *, at_end: bool) -> None:
+    """The masks are flush against the forbidden page too: their last vector may not be written as a whole."""
+    monkeypatch.setattr(pack, "aligned_zeros", lambda size: guarded_floats(size, at_end=at_end))
+    for (h, w, classes), out in (((5, 7, 21), (33, 49)), ((1, 1, 3), (5, 1)), ((4, 6, 2), (3, 2))):
+        logits = guarded_floats(h * w * classes, at_end=at_end).reshape(1, h, w, classes)
+        logits[:] = np.random.default_rng(0).normal(0, 1, logits.shape)
+        rows, columns = (upsample.resized(a, b, align_corners=True) for a, b in zip((h, w), out, strict=True))
+        made = Masks(w, classes, cpus.runnable(level), threads=2)
+        result = guarded(out[0] * out[1], at_end=at_end).reshape(1, *out)
+        made._team.run(logits, table(rows, columns, classes), result)
+        np.testing.assert_array_equal(result, upsample.best_classes(logits, rows, columns))
+    _held.clear()
 
 
 def assert_untouched(model: ModelFile, *, at_end: bool) -> None:

@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from mobilenetv2 import complexity, spec
 from mobilenetv2.engine import cpu as cpus
 from mobilenetv2.engine import jit, schedule
+from mobilenetv2.engine.kernels import mask
 from mobilenetv2.engine.kernels import network as kernels
-from mobilenetv2.engine.operations import Block, Chain, Operation, aligned
+from mobilenetv2.engine.needs import aligned
+from mobilenetv2.engine.operations import Block, Chain, Operation
 from mobilenetv2.engine.plan import Buffer, place, plan
 from mobilenetv2.spec import Spec, SSDLite
 from mobilenetv2.spec_fields import backbone
@@ -147,7 +149,9 @@ def test_blocks_of_one_shape_share_their_code() -> None:
 
 @pytest.mark.parametrize("cpu", CPUS, ids=lambda cpu: cpu.name)
 @pytest.mark.parametrize(
-    ("network", "size"), [(Spec(), 224), (Spec(head=SSDLite(classes=20)), 320)], ids=["classifier", "detector"]
+    ("network", "size"),
+    [(Spec(), 224), (Spec(head=SSDLite(classes=20)), 320), (Spec(head=SSDLite(classes=20, separable=False)), 320)],
+    ids=["classifier", "detector", "plain SSD"],
 )
 def test_code_is_made_for_every_cpu_and_its_inner_loops_do_not_spill(
     network: Spec, size: int, cpu: schedule.Cpu
@@ -160,6 +164,27 @@ def test_code_is_made_for_every_cpu_and_its_inner_loops_do_not_spill(
     stack, vector = ("[sp", " q") if arm else ("(%rsp", "mm")  # an address may lie on the stack, a vector may not
     for loop in loops:
         assert not [line for line in loop if stack in line and vector in line]
+
+
+@pytest.mark.parametrize("cpu", CPUS, ids=lambda cpu: cpu.name)
+def test_code_for_masks_is_made_for_every_cpu(cpu: schedule.Cpu) -> None:
+    """One class after the other, all in registers; with 16 of them LLVM keeps one label's constant on the stack."""
+    assembly = jit.assembly(mask.emit(cpu, 33, 21).text, cpu)
+    arm = cpu.triple.startswith("aarch64")
+    stack, vector = ("[sp", " q") if arm else ("(%rsp", "mm")
+    loop = max(blocks(assembly), key=lambda lines: sum("fmul" in line or "mulps" in line for line in lines))
+    assert len(loop) > 100
+    assert len([line for line in loop if stack in line and vector in line]) <= 1
+
+
+def blocks(assembly: str) -> list[list[str]]:
+    """Lines between labels."""
+    found: list[list[str]] = [[]]
+    for line in assembly.splitlines():
+        if line.startswith(".L"):
+            found.append([])
+        found[-1].append(line)
+    return found
 
 
 def inner_loops(assembly: str, *, multiply: str) -> list[list[str]]:

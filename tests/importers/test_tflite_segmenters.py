@@ -60,7 +60,7 @@ def test_stored_weights_are_the_real_numbers_they_stand_for(
     found = imported(a, tmp_path)
     assert (found.info.classes, found.info.labels[14]) == (20, "person")
     convs = spec.all_convolutions(found.info.spec)
-    norms = {f"{conv.name}.bias": f"{conv.norm}.bias" if conv.norm else f"{conv.name}.bias" for conv in convs}
+    norms = {f"{conv.name}.bias": f"{conv.norm or conv.name}.bias" for conv in convs}
     for name, values in a.known.items():
         np.testing.assert_allclose(found.tensors[norms.get(name, name)], values, rtol=1e-5, atol=1e-7)
 

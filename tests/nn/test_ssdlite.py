@@ -1,6 +1,6 @@
 """The torch detector: the model file's names, any size, initial weights, and losses that learn."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,15 +30,6 @@ def network(**head: Any) -> SSDLite:
     torch.manual_seed(0)
     head = {"classes": 5, "extras": (32, 32, 32, 32), **head}
     return SSDLite.from_spec(spec_fields.network(backbone(**TINY), spec_fields.ssdlite(**head)))
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """For many small steps: on a busy machine torch's threads wait for each other longer than they work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def test_the_state_dict_has_the_model_files_names_and_shapes() -> None:

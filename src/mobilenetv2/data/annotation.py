@@ -31,6 +31,8 @@ FAULTS: dict[str, tuple[str, str]] = {
     "duplicate": ("a box that is stated twice", "boxes that are stated twice"),
     "no picture": ("an annotation without a picture", "annotations without a picture"),
     "no annotation": ("a picture without an annotation file", "pictures without an annotation file"),
+    "no mask": ("a picture without a mask", "pictures without a mask"),
+    "mask alone": ("a mask without a picture", "masks without a picture"),
     "unreadable": ("a picture whose size cannot be read", "pictures whose size cannot be read"),
 }
 

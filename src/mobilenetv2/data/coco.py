@@ -27,7 +27,7 @@ _TRIED = 20  # pictures that are looked for in each folder that may hold them
 
 def layout(path: Path, *, images: Path | None) -> Layout:
     """The parts of a JSON file, or of a folder that `recognises` knows. Raises `DatasetError`."""
-    parts = _parts(path) if path.is_dir() else {"all": path}
+    parts = files_of_parts(path) if path.is_dir() else {"all": path}
     return Layout("coco", tuple(parts), lambda part: read(parts[part], images=images))
 
 
@@ -42,10 +42,10 @@ def read(file: Path, *, images: Path | None = None) -> StatedPart:
     Annotations that cannot be understood, or whose picture is missing, are among the faults. Raises `DatasetError`
     where the file is not of this form, or none of its pictures is found.
     """
-    content = _content(file)
+    content = content_of(file)
     faults: list[Fault] = []
-    names, label_of = _categories(file, content["categories"])
-    sizes, file_names = _images(file, content["images"], faults)
+    names, label_of = categories(file, content["categories"])
+    sizes, file_names = listed_images(file, content["images"], faults)
     boxes: dict[Any, list[StatedBox]] = defaultdict(list)
     for number, one in enumerate(content["annotations"], start=1):
         try:
@@ -56,7 +56,7 @@ def read(file: Path, *, images: Path | None = None) -> StatedPart:
             area = float(one.get("area") or math.nan)
             known = image_id in file_names
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
-            faults.append(_malformed(file, f"annotation {number}", one, "bbox, image_id and category_id"))
+            faults.append(malformed(file, f"annotation {number}", one, "bbox, image_id and category_id"))
             continue
         if not known:
             value = f"annotation {number}: no image has the id {image_id!r}"
@@ -66,24 +66,37 @@ def read(file: Path, *, images: Path | None = None) -> StatedPart:
         box_xyxy = (x, y, x + width, y + height)
         boxes[image_id].append(StatedBox(number, label, box_xyxy, difficult, crowd, area))
 
+    pictures = [
+        StatedPicture(path, str(path), size, boxes[image_id])
+        for image_id, (path, size) in found_pictures(file, file_names, sizes, images, faults).items()
+    ]
+    return StatedPart(pictures, names, faults)
+
+
+def found_pictures(
+    file: Path,
+    file_names: Mapping[Any, str],
+    sizes: Mapping[Any, tuple[int, int] | None],
+    images: Path | None,
+    faults: list[Fault],
+) -> dict[Any, tuple[Path, tuple[int, int]]]:
+    """The file, height and width of each picture by its id. Those that are missing are added to `faults`."""
     folder = _picture_folder(file, list(file_names.values()), images)
-    pictures: list[StatedPicture] = []
+    found: dict[Any, tuple[Path, tuple[int, int]]] = {}
     for image_id, name in file_names.items():
         path = _picture(folder, name)
         if path is None:
             faults.append(Fault("no picture", str(file), f"{name} is not in {folder}", "left out"))
             continue
-        size = sizes[image_id]
         try:
-            size = size or image.size(path)
+            found[image_id] = path, sizes[image_id] or image.size(path)
         except Error as error:
             faults.append(Fault("unreadable", str(path), str(error), "left out"))
-            continue
-        pictures.append(StatedPicture(path, str(path), size, boxes[image_id]))
-    return StatedPart(pictures, names, faults)
+    return found
 
 
-def _content(file: Path) -> Mapping[str, list[Any]]:
+def content_of(file: Path) -> Mapping[str, list[Any]]:
+    """The whole file, whose three lists are lists. Raises `DatasetError`."""
     try:
         content = json.loads(files.read_bytes(file))
     except (ValueError, RecursionError) as error:
@@ -98,7 +111,8 @@ def _others(key: str) -> str:
     return " and ".join(repr(other) for other in _LISTS if other != key)
 
 
-def _categories(file: Path, categories: Sequence[Any]) -> tuple[tuple[str, ...], Mapping[Any, str]]:
+def categories(file: Path, categories: Sequence[Any]) -> tuple[tuple[str, ...], Mapping[Any, str]]:
+    """The names of the classes in the order of their ids, and the name by id. Raises `DatasetError`."""
     try:
         label_of = {int(one["id"]): str(one["name"]) for one in categories}
     except (KeyError, OverflowError, TypeError, ValueError):
@@ -110,7 +124,7 @@ def _categories(file: Path, categories: Sequence[Any]) -> tuple[tuple[str, ...],
     return tuple(dict.fromkeys(label_of[i] for i in sorted(label_of))), label_of
 
 
-def _images(
+def listed_images(
     file: Path, images: Sequence[Any], faults: list[Fault]
 ) -> tuple[Mapping[Any, tuple[int, int] | None], Mapping[Any, str]]:
     """Height and width, where they are stated, and file name by id."""
@@ -122,7 +136,7 @@ def _images(
             height, width = int(one.get("height") or 0), int(one.get("width") or 0)
             twice = key in names
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
-            faults.append(_malformed(file, f"image {number}", one, "id and file_name"))
+            faults.append(malformed(file, f"image {number}", one, "id and file_name"))
             continue
         if twice:
             faults.append(Fault("malformed", str(file), f"image {number}: the id {key!r} is taken", "left out"))
@@ -133,7 +147,7 @@ def _images(
     return sizes, names
 
 
-def _malformed(file: Path, what: str, found: object, expected: str) -> Fault:
+def malformed(file: Path, what: str, found: object, expected: str) -> Fault:
     return Fault("malformed", str(file), f"{what}: {expected} are expected, got {found!r:.80}", "left out")
 
 
@@ -185,7 +199,8 @@ def _is_coco(file: Path) -> bool:
             return all(content.find(f'"{key}"'.encode()) >= 0 for key in _LISTS)
 
 
-def _parts(folder: Path) -> dict[str, Path]:
+def files_of_parts(folder: Path) -> dict[str, Path]:
+    """The file of each part, in the order of `PARTS`, or of "all". Raises `DatasetError` where a part has several."""
     by_part: dict[str, list[Path]] = defaultdict(list)
     for file in _json_files(folder):
         inner = file.parent.name if file.parent != folder else ""

@@ -46,7 +46,7 @@ def examine(samples: Iterable[Sample], *, chunk: int = 64) -> Iterator[Examined]
     of_shard: list[Examined] = []
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
         for start in range(0, len(waiting), chunk):
-            for one in pool.map(_examine, waiting[start : start + chunk]):
+            for one in pool.map(examine_one, waiting[start : start + chunk]):
                 if of_shard and _shard(one.sample) != _shard(of_shard[0].sample):
                     _keep(of_shard)
                     of_shard = []
@@ -72,7 +72,8 @@ def recall(samples: Sequence[Sample]) -> list[Examined] | None:
     return found
 
 
-def _examine(sample: Sample) -> Examined:
+def examine_one(sample: Sample) -> Examined:
+    """One picture, read."""
     digest, pixels, problem = "", None, None
     try:
         digest = hashlib.sha256(sample.read_bytes()).hexdigest()

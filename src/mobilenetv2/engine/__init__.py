@@ -19,8 +19,10 @@ from mobilenetv2.engine.program import Program, compiled
 from mobilenetv2.engine.workers import Team
 from mobilenetv2.errors import UsageError
 from mobilenetv2.model_file import ModelFile, ModelInfo
+from mobilenetv2.upsample import Float32Array, Places
 
 if TYPE_CHECKING:
+    from mobilenetv2.engine.masks import Masks
     from mobilenetv2.engine.plan import Plan
 
 Array = npt.NDArray[Any]
@@ -80,6 +82,10 @@ class Engine:
         planned = self.plan  # the closure must not hold the engine
         self._program = Program(cache.machine_code(repr(planned), lambda: compiled(planned)))
         self._weights = pack.pack(model, self.plan)
+        self._masks: dict[int, Masks] = {}  # by the width of their maps
+        self._model = model if len(self.plan.outputs[0].shape) == 3 else None  # for other sizes
+        self._budget = budget
+        self._siblings: dict[tuple[int, int], Engine] = {}
         self._lock = threading.Lock()
         self._renew()
         self._team.reserve(batch)
@@ -105,6 +111,35 @@ class Engine:
             output.name: results[:, output.at : output.at + output.size].reshape(len(images), *output.shape)
             for output in self.plan.outputs
         }
+
+    def best_classes(self, logits_BhwL: Float32Array, rows: Places, columns: Places) -> npt.NDArray[np.uint8]:
+        """`upsample.best_classes`, the same to the last pixel, on the engine's threads: uint8 [B, H, W].
+
+        Maps may be of any size, and have the classes of the engine's model, which must be one for segmentation. Raises
+        `UsageError` where it is not, and for more than 256 classes.
+        """
+        self._check_maps()
+        width = columns.size
+        if width not in self._masks:
+            from mobilenetv2.engine.masks import Masks
+
+            self._masks[width] = Masks(width, logits_BhwL.shape[-1], self.plan.cpu, threads=self.threads)
+        return self._masks[width](logits_BhwL, rows, columns)
+
+    def resized(self, size: tuple[int, int]) -> Engine:
+        """The engine of the same segmentation model for inputs of another size (height, width): made when it is first
+        asked for, then kept. Raises `UsageError` for other models and impossible sizes."""
+        model = self._check_maps()
+        if size == self.plan.size:
+            return self
+        if size not in self._siblings:
+            self._siblings[size] = Engine(model, size=size, threads=self.threads, budget=self._budget)
+        return self._siblings[size]
+
+    def _check_maps(self) -> ModelFile:
+        if self._model is None:
+            raise UsageError(f"a model for {self.info.task} gives no map of logits")
+        return self._model
 
     def _renew(self) -> None:
         """Threads, and memory that nobody is at work with."""
@@ -143,6 +178,7 @@ _ENGINES: weakref.WeakSet[Engine] = weakref.WeakSet()
 def _after_fork() -> None:
     """A forked process has its parent's memory but not its threads, and locks that nobody will open."""
     for engine in list(_ENGINES):
+        engine._masks = {}
         engine._lock = threading.Lock()
         engine._renew()
 

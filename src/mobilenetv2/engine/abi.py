@@ -25,3 +25,17 @@ SLEEPS, WAITS, CALLED = 0, 1, 2  # states
 def team_words(threads: int) -> int:
     """Words of a team's memory."""
     return SLOTS + SLOT_WORDS * threads
+
+
+# The table that stands in the place of weights where a mask is made (`kernels.mask`), words first. HEIGHT x WIDTH: the
+# mask. From word LINES on, two for each of its rows: the float32 elements at which the two rows of the map begin that
+# it lies between. From word RUNS on, three for each of RUN_COUNT runs of columns between the same two of the map: the
+# element at which the first of those begins in its row, the run's first column, its columns. From float32 element
+# ROW_PARTS and COLUMN_PARTS on: how far each row or column is from the first of the two that it lies between.
+HEIGHT, WIDTH, RUN_COUNT, LINES, RUNS, ROW_PARTS, COLUMN_PARTS, HEADER = range(8)
+MOST_LANES = 16  # parts of columns are read so far beyond the last one
+
+
+def mask_scratch(width: int, classes: int) -> int:
+    """float32 elements that a thread needs: a row of the map, its differences, and a vector of labels."""
+    return 2 * width * classes + MOST_LANES

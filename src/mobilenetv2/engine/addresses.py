@@ -82,8 +82,7 @@ class Pointer:
         return self._of(INT)
 
     def _of(self, element: Any) -> Pointer:
-        assert self.offset == 0
-        return Pointer(self.f, self.base, 0, element)
+        return Pointer(self.f, self.address, 0, element)
 
     @property
     def address(self) -> Value:

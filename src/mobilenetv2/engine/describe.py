@@ -9,9 +9,11 @@ from typing import Any
 from mobilenetv2 import spec
 from mobilenetv2.complexity import complexity
 from mobilenetv2.engine import cpu
-from mobilenetv2.engine.operations import Block, Chain, Mean, Operation, Pool, Resize, Stem, Tiled
+from mobilenetv2.engine.head_operations import Branch, Convolution, Mean, PixelHead, Resize
+from mobilenetv2.engine.operations import Block, Chain, Operation, Pool, Stem, Tiled
 from mobilenetv2.engine.plan import Plan, Step, fitted
 from mobilenetv2.engine.schedule import Product
+from mobilenetv2.engine.tiling import Tiling
 from mobilenetv2.spec import Spec
 
 
@@ -125,7 +127,7 @@ def _moved(operation: Operation) -> dict[str, int]:
     """Bytes of activations that a step reads and writes, and that its layers would, one after the other."""
     maps = _maps(operation)
     blocks = operation.blocks if isinstance(operation, Chain) else (operation,)
-    added = 0
+    added = operation.shared if isinstance(operation, Branch | PixelHead) else 0  # what other branches gave
     for block in blocks:
         if isinstance(block, Block) and block.shortcut != "none":
             channels = block.map_channels if block.shortcut == "bottleneck" else block.depthwise.out_channels
@@ -147,8 +149,14 @@ def _maps(operation: Operation) -> list[int]:
             maps = _maps(stem) if stem else [pixels * (expand or depthwise).in_channels]
             maps += [pixels * expand.out_channels] if expand else []
             return [*maps, out * depthwise.out_channels, out * operation.map_channels]
-        case Stem(conv=conv):
+        case Stem(conv=conv) | Convolution(conv=conv):
             return [operation.height * operation.width * conv.in_channels, math.prod(operation.out) * conv.out_channels]
+        case Branch(conv=conv):
+            before, pixels = operation.height * operation.width, math.prod(operation.out)
+            return [before * conv.in_channels, pixels * conv.out_channels, pixels * operation.map_channels]
+        case PixelHead():
+            pixels, products = math.prod(operation.out), operation.products
+            return [pixels * products[0].depth, *(pixels * product.channels for product in products)]
         case Mean():
             return [operation.pixels * operation.channels, operation.channels]
         case Resize():
@@ -172,6 +180,14 @@ def schedule_text(step: Step) -> str:
         return "; ".join(_block(block) for block in operation.blocks)
     if isinstance(operation, Block):
         return _block(operation)
+    if isinstance(operation, Convolution):
+        return f"tiles {_tiling(operation.tiling)}"
+    if isinstance(operation, Branch):
+        how = f"{len(operation.bands)} bands of rows"
+        return f"{how}; tiles {_tiling(operation.tiling)}, project {_tile(operation.product)}"
+    if isinstance(operation, PixelHead):
+        tiles = (f"{part} {_tile(product)}" for part, product in zip(operation.PARTS, operation.products, strict=True))
+        return f"{operation.products[0].rows} pixels at a time; {', '.join(tiles)}"
     return f"tiles {_tile(operation.product)}" if isinstance(operation, Tiled) else ""
 
 
@@ -184,6 +200,12 @@ def _block(operation: Block) -> str:
     )
     expand = f"expand {_tile(chosen.expand)}, " if chosen.expand else ""
     return f"{how}; {expand}project {_tile(chosen.project)}"
+
+
+def _tiling(tiling: Tiling) -> str:
+    """The largest tile: rows, columns, vectors of channels."""
+    rows, columns = (max(piece.size for piece in pieces) for pieces in (tiling.rows, tiling.columns))
+    return f"{rows} x {columns} x {max(len(panel.widths) for panel in tiling.panels)}"
 
 
 def _tile(product: Product) -> str:

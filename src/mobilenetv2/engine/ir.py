@@ -68,17 +68,22 @@ class Kernel:
     # control
 
     @contextmanager
-    def loop(self, start: Number, stop: Number, step: int = 1, *, carry: list[Value] | None = None) -> Iterator[Number]:
+    def loop(
+        self, start: Number, stop: Number, step: int = 1, *, carry: list[Value] | None = None, turns: bool = False
+    ) -> Iterator[Number]:
         """for i in range(start, stop, step). The block updates the values in `carry`, which flow through the turns.
 
         Bounds known now must allow one turn, and one turn is no loop at all; with bounds known later there may
-        be none, and then nothing can be carried.
+        be none, and then nothing can be carried, unless the caller knows that there are `turns`.
         """
         if isinstance(start, int) and isinstance(stop, int):
             assert start < stop
             if start + step >= stop:
                 yield start
                 return
+            with self._turns(start, stop, step, carry if carry is not None else []) as i:
+                yield i
+        elif turns:
             with self._turns(start, stop, step, carry if carry is not None else []) as i:
                 yield i
         else:
@@ -238,6 +243,32 @@ class Kernel:
         zero, six = self.constant(0, x.type.count), self.constant(6, x.type.count)
         x = self.b.select(self.b.fcmp_ordered(">", x, zero, flags=["nsz"]), x, zero)  # one maxps
         return x if activation == "relu" else self.b.select(self.b.fcmp_ordered("<", x, six, flags=["nsz"]), x, six)
+
+    def greater(self, a: Value, b: Value) -> Value:
+        """Lane by lane."""
+        return self.b.fcmp_ordered(">", a, b)
+
+    def select(self, condition: Value, yes: Value, no: Value) -> Value:
+        return self.b.select(condition, yes, no)
+
+    # bytes and words
+
+    def labels(self, value: int, width: int) -> Value:
+        """A small integer in every lane."""
+        number = ir.IntType(32)
+        return ir.Constant(ir.VectorType(number, width), [ir.Constant(number, value)] * width)
+
+    def store_labels(self, labels: Value, place: Pointer) -> None:
+        """Small integers as uint8."""
+        narrow = self.b.trunc(labels, ir.VectorType(BYTE, labels.type.count))
+        self.b.store(narrow, place.address, align=1)
+
+    def copy_byte(self, source: Pointer, target: Pointer) -> None:
+        self.b.store(self.b.load(source.address, typ=BYTE, align=1), target.address, align=1)
+
+    def word(self, place: Pointer) -> Index:
+        """A 64-bit integer, as an index."""
+        return Index(self, self.b.load(place.address, typ=INT, align=8))
 
     # other threads
 

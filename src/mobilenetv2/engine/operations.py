@@ -1,60 +1,22 @@
 """The fused steps as data: shapes, schedule, and what each keeps in its weights and its scratch memory.
 
 An operation has no names in it, so blocks of equal shape are equal operations and share one generated function.
-All sizes and offsets count float32 elements; sections begin at multiples of 64 bytes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mobilenetv2.engine import schedule
+from mobilenetv2.engine.head_operations import Branch, Convolution, Mean, PixelHead, Pointwise, Resize
+from mobilenetv2.engine.needs import Needs, Sections, conv_weights, product_weights
 from mobilenetv2.engine.schedule import BlockSchedule, Panel, Product
 from mobilenetv2.spec import Activation, ConvSpec, Shortcut
 
-Sections = tuple[tuple[str, int], ...]  # names and sizes
-ALIGNMENT = 16  # float32 elements: 64 bytes, a cache line
-
-
-def aligned(size: int) -> int:
-    """`size` elements, up to a multiple of 64 bytes."""
-    return -(-size // ALIGNMENT) * ALIGNMENT
-
-
-def sections(sizes: Iterable[tuple[str, int]]) -> tuple[dict[str, int], int]:
-    """Where named parts begin when laid one after the other, and their size together."""
-    offsets: dict[str, int] = {}
-    end = 0
-    for name, size in sizes:
-        offsets[name] = end
-        end += aligned(size)
-    return offsets, end
-
-
-class _Needs:
-    """What an operation keeps in memory: nothing, where it does not say otherwise. It writes `map_channels`."""
-
-    __slots__ = ()
-
-    @property
-    def weights(self) -> Sections:
-        return ()
-
-    @property
-    def scratch(self) -> Sections:
-        """Per thread."""
-        return ()
-
-    @property
-    def shared(self) -> int:
-        """For all threads."""
-        return 0
-
 
 @dataclass(frozen=True, slots=True)
-class Stem(_Needs):
+class Stem(Needs):
     """The first convolution on an image of `height` x `width`, which is normalised row by row as it is read."""
 
     conv: ConvSpec
@@ -82,7 +44,7 @@ class Stem(_Needs):
     @property
     def weights(self) -> Sections:
         row = self.width * self.conv.in_channels
-        return (("scale", row), ("shift", row), *_conv_weights("expand", self.conv))
+        return (("scale", row), ("shift", row), *conv_weights("expand", self.conv))
 
     @property
     def scratch(self) -> Sections:
@@ -90,7 +52,7 @@ class Stem(_Needs):
 
 
 @dataclass(frozen=True, slots=True)
-class Block(_Needs):
+class Block(Needs):
     """An inverted residual whose depthwise reads `height` x `width`; in the first one the stem may be the expansion.
 
     Where `shortcut` is "expansion", the shared memory holds the previous block's depthwise output, and this block's
@@ -155,8 +117,8 @@ class Block(_Needs):
         if self.stem is not None:
             first = self.stem.weights
         elif self.expand is not None:
-            first = _conv_weights("expand", self.expand)
-        return (*first, *_conv_weights("depthwise", self.depthwise), *_conv_weights("project", self.project))
+            first = conv_weights("expand", self.expand)
+        return (*first, *conv_weights("depthwise", self.depthwise), *conv_weights("project", self.project))
 
     @property
     def scratch(self) -> Sections:
@@ -172,7 +134,7 @@ class Block(_Needs):
 
 
 @dataclass(frozen=True, slots=True)
-class Chain(_Needs):
+class Chain(Needs):
     """Blocks that follow each other row by row: the maps between them exist as a few rows only.
 
     The first may have the stem in it. A part of block i is called "i.part" in weights and scratch memory.
@@ -208,7 +170,7 @@ class Chain(_Needs):
 
 
 @dataclass(frozen=True, slots=True)
-class Pool(_Needs):
+class Pool(Needs):
     """The last pointwise convolution and the mean over its map, which never exists.
 
     `next_weights`: elements of weights that the following step reads once, at the speed of memory (the classifier's
@@ -232,11 +194,11 @@ class Pool(_Needs):
 
     @property
     def weights(self) -> Sections:
-        return _product_weights(self.product)
+        return product_weights(self.product)
 
 
 @dataclass(frozen=True, slots=True)
-class Linear(_Needs):
+class Linear(Needs):
     """The classifier's layer on one row of features."""
 
     product: Product
@@ -247,64 +209,11 @@ class Linear(_Needs):
 
     @property
     def weights(self) -> Sections:
-        return _product_weights(self.product)
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """Channels from `start` on of a map of `channels`: maps written side by side into one need no concatenation."""
-
-    start: int
-    channels: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pointwise(_Needs):
-    """A 1x1 convolution and its activation on a map of `out` pixels; a pixel is a row of the product."""
-
-    activation: Activation
-    out: tuple[int, int]
-    product: Product
-    into: Slice
-
-    @property
-    def map_channels(self) -> int:
-        return self.into.channels
-
-    @property
-    def weights(self) -> Sections:
-        return _product_weights(self.product)
-
-
-@dataclass(frozen=True, slots=True)
-class Mean(_Needs):
-    """The mean over a map of `pixels`, channel by channel: what image-level pooling begins with."""
-
-    pixels: int
-    channels: int
-
-    @property
-    def map_channels(self) -> int:
-        return self.channels
-
-
-@dataclass(frozen=True, slots=True)
-class Resize(_Needs):
-    """A map of `size` pixels resampled bilinearly to `out` pixels, as `reference.resize` says; from 1 x 1, copies."""
-
-    size: tuple[int, int]
-    out: tuple[int, int]
-    channels: int
-    align_corners: bool
-    into: Slice
-
-    @property
-    def map_channels(self) -> int:
-        return self.into.channels
+        return product_weights(self.product)
 
 
 Tiled = Stem | Pool | Linear | Pointwise  # one product
-Operation = Tiled | Block | Chain | Mean | Resize
+Operation = Tiled | Block | Chain | Convolution | Branch | PixelHead | Mean | Resize
 
 
 def multiply_adds(operation: Operation) -> int:
@@ -318,8 +227,12 @@ def multiply_adds(operation: Operation) -> int:
                 total += math.prod(expand.weight_shape) * operation.height * operation.width
             both = math.prod(depthwise.weight_shape) + math.prod(project.weight_shape)
             return total + both * math.prod(operation.out)
-        case Stem():
+        case Stem() | Convolution():
             return math.prod(operation.conv.weight_shape) * math.prod(operation.out)
+        case Branch(conv=conv, product=product):
+            return (math.prod(conv.weight_shape) + product.depth * product.channels) * math.prod(operation.out)
+        case PixelHead():
+            return math.prod(operation.out) * sum(part.depth * part.channels for part in operation.products)
         case Mean() | Resize():
             return 0
         case _:
@@ -335,13 +248,11 @@ def panels(operation: Operation, section: str) -> tuple[Panel, ...]:
         if section == "project":
             return operation.schedule.project.panels
         return operation.schedule.panels
+    if isinstance(operation, PixelHead):
+        return operation.products[operation.PARTS.index(section)].panels
+    if isinstance(operation, Branch) and section == "project":
+        return operation.product.panels
+    if isinstance(operation, Convolution | Branch):
+        return operation.tiling.panels
     assert isinstance(operation, Tiled), "no other has weights"
     return operation.product.panels
-
-
-def _conv_weights(name: str, conv: ConvSpec) -> Sections:
-    return ((f"{name}.weight", math.prod(conv.weight_shape)), (f"{name}.bias", conv.out_channels))
-
-
-def _product_weights(product: Product) -> Sections:
-    return (("weight", product.depth * product.channels), ("bias", product.channels))

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from mobilenetv2 import spec
 from mobilenetv2.engine import lower
 from mobilenetv2.engine.lower import Float32Array, Folded
-from mobilenetv2.engine.operations import Block, Chain, Linear, Operation, Stem, panels, sections
+from mobilenetv2.engine.needs import sections
+from mobilenetv2.engine.operations import Block, Chain, Linear, Operation, Stem, panels
 from mobilenetv2.engine.plan import Plan, Step
 from mobilenetv2.engine.schedule import Panel
 from mobilenetv2.model_file import ModelFile
@@ -44,7 +45,9 @@ def convolution(operation: Operation, part: str, folded: Folded) -> Iterator[tup
         where = tuple(vector for panel in where for vector in _vectors(panel))
     dot = "." if part else ""
     yield f"{part}{dot}weight", [folded.weight[:, p.start : p.start + p.channels] for p in where]
-    yield f"{part}{dot}bias", [folded.bias]
+    bias = f"{part}{dot}bias"
+    if bias in dict(operation.weights):
+        yield bias, [folded.bias]
 
 
 def aligned_zeros(size: int) -> Float32Array:
@@ -66,6 +69,9 @@ def _sections(step: Step, model: ModelFile, convs: dict[str, spec.ConvSpec]) -> 
         else:
             conv = convs[layer]
             folded = lower.fold(conv, model.tensors, spec.norm_eps(model.info.spec, conv))
+        if part in step.inputs:
+            first, last = step.inputs[part]
+            folded = Folded(folded.weight[first:last], folded.bias)
         yield from convolution(operation, part, folded)
 
 

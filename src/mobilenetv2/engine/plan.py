@@ -8,9 +8,10 @@ during its step only.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from mobilenetv2.engine.operations import Block, Operation, aligned, multiply_adds, sections
+from mobilenetv2.engine.needs import aligned, sections
+from mobilenetv2.engine.operations import Block, Operation, multiply_adds
 from mobilenetv2.engine.schedule import Cpu, Limits
 from mobilenetv2.engine.walk import Output, Work, walk
 from mobilenetv2.errors import UsageError
@@ -47,7 +48,7 @@ class Buffer:
 class Step:
     """One fused step: `layers` are the names of its convolutions by part; offsets are in float32 elements.
 
-    It writes from element `target_at` of its target on.
+    It writes from element `target_at` of its target on. `inputs`: see `walk.Work`.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Step:
     target_at: int = 0
     scratch: str | None = None
     shared: str | None = None
+    inputs: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def multiply_adds(self) -> int:
@@ -127,7 +129,7 @@ def plan(
         steps.append(
             Step(
                 work.name, operation, work.layers, weights, read, home.get(target.name, target.name), work.target_at,
-                scratch, shared,
+                scratch, shared, work.inputs,
             )
         )  # fmt: skip
         weights += sections(operation.weights)[1]
@@ -162,7 +164,7 @@ def _read_by_someone(works: Sequence[Work], outputs: Sequence[Output]) -> list[W
     kept: list[Work] = []
     for work in reversed(works):
         if work.target.name in read:
-            read.add(work.source.name)
+            read |= {work.source.name, work.shared}
             kept.append(work)
     return kept[::-1]
 

@@ -219,11 +219,15 @@ def _product_cycles(rows: int, depth: int, parts: tuple[Panel, ...], height: int
     count = -(-rows // height)
     low, more = divmod(rows, count)  # tiles of two heights at most, see `balanced`
     for group in groups(parts):
-        wide = len(group.panel.widths)
         for tall, times in ((low + 1, more), (low, count - more)):
-            step = max(tall * wide / 2, (tall + wide) / 2, FMA_LATENCY)
-            cycles += group.count * times * (step * depth + tall * wide * STORE_CYCLES + TILE_CYCLES)
+            cycles += group.count * times * tile_cycles(tall, len(group.panel.widths), depth)
     return cycles
+
+
+def tile_cycles(tall: int, wide: int, depth: int) -> float:
+    """Of a tile of `tall` pixels and `wide` vectors of channels."""
+    step = max(tall * wide / 2, (tall + wide) / 2, FMA_LATENCY)
+    return step * depth + tall * wide * STORE_CYCLES + TILE_CYCLES
 
 
 def depthwise_columns(columns: int, stride: int, cpu: Cpu) -> int:

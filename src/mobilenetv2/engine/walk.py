@@ -8,16 +8,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mobilenetv2 import spec
-from mobilenetv2.engine import schedule
-from mobilenetv2.engine.operations import Block, Chain, Linear, Operation, Pointwise, Pool, Slice, Stem
+from mobilenetv2.engine import schedule, tiling
+from mobilenetv2.engine.head_operations import Branch, Convolution, Mean, PixelHead, Pointwise, Slice
+from mobilenetv2.engine.operations import Block, Chain, Linear, Operation, Pool, Stem
 from mobilenetv2.engine.schedule import Cpu, Dealt, Limits, Product
-from mobilenetv2.errors import UsageError
-from mobilenetv2.spec import Backbone, BlockSpec, Classifier, ConvSpec, Spec, ssdlite
+from mobilenetv2.spec import Backbone, BlockSpec, Classifier, ConvSpec, DeepLab, Spec, SSDLite, deeplab, ssdlite
 
 PARTS = ("expand", "depthwise", "project")
+PROJECTION = "projection"  # the map of what DeepLabv3's atrous branches give to the projection
 Place = tuple[int | None, bool]  # a block's index or None for the last map; its expanded tensor or its output
 
 
@@ -52,7 +53,9 @@ class Output:
 class Work:
     """One fused step before it has memory. `layers` are the names of its convolutions by part.
 
-    It writes from element `target_at` of `target` on. `shared` names what its operation keeps for all threads.
+    It writes from element `target_at` of `target` on. `shared` names what its operation keeps for all threads, or the
+    map that it reads beside its source. `inputs`: of a layer that several steps share, by part, the input channels that
+    this step multiplies, from first to beyond the last.
     """
 
     name: str
@@ -62,19 +65,17 @@ class Work:
     target: Map
     target_at: int = 0
     shared: str = ""
+    inputs: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def walk(
     network: Spec, size: tuple[int, int], cpu: Cpu, *, threads: int, limits: Limits
 ) -> tuple[list[Work], tuple[Output, ...]]:
-    """The steps of `network` for images of `size` (height, width), and what they give to the caller.
-
-    Raises `UsageError` where there are no kernels for its layers.
-    """
+    """The steps of `network` for images of `size` (height, width), and what they give to the caller."""
     walker = _Walker(cpu, threads, limits)
     image = Map("image", *size, network.backbone.in_channels)
-    task = _classifier if isinstance(network.head, Classifier) else _detector
-    return walker.steps, task(walker, network, image)
+    tasks = {Classifier: _classifier, SSDLite: _detector, DeepLab: _segmenter}
+    return walker.steps, tasks[type(network.head)](walker, network, image)
 
 
 def _classifier(walker: _Walker, network: Spec, image: Map) -> tuple[Output, ...]:
@@ -92,8 +93,6 @@ def _classifier(walker: _Walker, network: Spec, image: Map) -> tuple[Output, ...
 def _detector(walker: _Walker, network: Spec, image: Map) -> tuple[Output, ...]:
     """Heads follow the map that they read. What one makes is a run of anchors, written to its place among all."""
     head = ssdlite.head_of(network)
-    if not head.separable:
-        raise UsageError("the engine has no kernels for plain SSD (separable: false): choose --backend torch")
     layers, taps = ssdlite.layers(network), spec.taps(network.backbone)
     size = image.height, image.width
     count = ssdlite.anchor_count(network, size)
@@ -125,6 +124,26 @@ def _detector(walker: _Walker, network: Spec, image: Map) -> tuple[Output, ...]:
         source = walker.convolutions(f"extra {k}", chain, source)
         heads(len(places) + k, source)
     return outputs
+
+
+def _segmenter(walker: _Walker, network: Spec, image: Map) -> tuple[Output, ...]:
+    """Branches' shares of the projection are added up, so that they are never laid side by side.
+
+    The projection's sums begin with the pooling's share, which is one row for all pixels and has the bias in it.
+    """
+    *_, (_, features) = _backbone(walker, network.backbone, image, ())
+    layers = deeplab.layers(network)
+    conv, width = layers.project, layers.pooling.out_channels
+    mean = Mean(features.height * features.width, features.channels)
+    pooled = walker.pointwise("pooling", layers.pooling, walker.add("mean", mean, {}, features, (1, 1)))
+    bare = replace(conv, in_channels=width, activation="linear")
+    sums = walker.pointwise("pooling project", bare, pooled, inputs={"": (0, width)})
+    first, *atrous = layers.branches
+    for i, branch in enumerate(atrous, start=1):
+        at = width * (1 + i)
+        sums = walker.branch(f"branch {i}", branch, conv, (at, at + width), features, sums)
+    walker.pixel_head((first, conv, layers.logits), (width, 2 * width), features, sums)
+    return (Output("logits_map", (features.height, features.width, layers.logits.out_channels)),)
 
 
 def _backbone(walker: _Walker, net: Backbone, image: Map, taps: Collection[Place]) -> Iterator[tuple[Place, Map]]:
@@ -223,21 +242,74 @@ class _Walker:
 
     def add(
         self, name: str, operation: Operation, layers: Mapping[str, str], source: Map, out: tuple[int, int], *,
-        target: str = "", target_at: int = 0, shared: str = "",
+        target: str = "", target_at: int = 0, shared: str = "", inputs: Mapping[str, tuple[int, int]] | None = None,
     ) -> Map:  # fmt: skip
         """One more step; the map of `out` pixels that it writes, which is its own where there is no other `target`."""
         written = Map(target or f"{name} map", *out, operation.map_channels)
-        self.steps.append(Work(name, operation, layers, source, written, target_at, shared))
+        self.steps.append(Work(name, operation, layers, source, written, target_at, shared, inputs or {}))
         return written
 
-    def pointwise(self, name: str, conv: ConvSpec, source: Map) -> Map:
+    def pointwise(
+        self, name: str, conv: ConvSpec, source: Map, *, target: str = "", target_at: int = 0,
+        inputs: Mapping[str, tuple[int, int]] | None = None,
+    ) -> Map:  # fmt: skip
         """A 1x1 convolution whose map must exist."""
         size = source.height, source.width
         shape = self.product(
             source.height * source.width, conv.in_channels, conv.out_channels, dealt="tiles", beyond=True
         )
         operation = Pointwise(conv.activation, size, shape, Slice(0, conv.out_channels))
-        return self.add(name, operation, {"": conv.name}, source, size)
+        return self.add(
+            name, operation, {"": conv.name}, source, size, target=target, target_at=target_at, inputs=inputs
+        )
+
+    def convolution(self, name: str, conv: ConvSpec, source: Map, *, target: str = "", target_at: int = 0) -> Map:
+        """A k x k convolution that is not depthwise."""
+        size = source.height, source.width
+        bare = nameless(conv)
+        operation = Convolution(bare, *size, tiling.tiling(bare, *size, self._cpu, threads=self._threads))
+        layers = {"": conv.name}
+        return self.add(name, operation, layers, source, operation.out, target=target, target_at=target_at)
+
+    def branch(
+        self, name: str, conv: ConvSpec, project: ConvSpec, inputs: tuple[int, int], source: Map, sums: Map
+    ) -> Map:
+        """An atrous branch's share of the projection, added to `sums`: the map of it, or one row for all pixels."""
+        size, bare, limits = (source.height, source.width), nameless(conv), self.limits
+        most = min(limits.stripe_rows, max(limits.stripe_bytes // (4 * source.width * conv.out_channels), 1))
+        tiles = tiling.tiling(bare, *size, self._cpu, threads=self._threads, most_rows=most)
+        bands = tiling.bands(tiles.rows, most, threads=self._threads)
+        rows = max(sum(piece.size for piece in tiles.rows[first:last]) for first, last in bands)
+        shape = self.product(rows * source.width, conv.out_channels, project.out_channels)
+        joins = sums.name == PROJECTION
+        operation = Branch(bare, *size, tiles, bands, shape, joins)
+        return self.add(
+            name, operation, {"conv": conv.name, "project": project.name}, source, size,
+            target=PROJECTION, shared=sums.name, inputs={"project": inputs},
+        )  # fmt: skip
+
+    def pixel_head(
+        self, convs: tuple[ConvSpec, ConvSpec, ConvSpec], inputs: tuple[int, int], source: Map, sums: Map
+    ) -> Map:
+        """The 1x1 branch, the projection of all branches, of which `sums` has the others' shares, and the logits."""
+        branch, project, logits = convs
+        size, limits = (source.height, source.width), self.limits
+        near = limits.stripe_bytes // (4 * (branch.out_channels + project.out_channels))
+        pixels, most = source.height * source.width, min(limits.stripe_rows * source.width, near)
+        stripes = tiling.stripes(pixels, most, threads=self._threads)
+        rows = -(-pixels // stripes)
+        products = (
+            self.product(rows, branch.in_channels, branch.out_channels, beyond=True),
+            self.product(rows, branch.out_channels, project.out_channels),
+            self.product(rows, logits.in_channels, logits.out_channels, beyond=True),
+        )
+        activations = branch.activation, project.activation, logits.activation
+        operation = PixelHead(activations, size, products, stripes, joins=sums.name == PROJECTION)
+        names: dict[str, str] = dict(zip(PixelHead.PARTS, (conv.name for conv in convs), strict=True))
+        return self.add(
+            "branch 0 + project + logits", operation, names, source, size,
+            target="logits_map", shared=sums.name, inputs={"project": inputs},
+        )  # fmt: skip
 
     def block(
         self, name: str, block: BlockSpec, source: Map, *, first: tuple[Stem, str] | None = None, keep: bool = False,
@@ -256,9 +328,18 @@ class _Walker:
     def convolutions(
         self, name: str, convs: tuple[ConvSpec, ...], source: Map, *, target: str = "", target_at: int = 0
     ) -> Map:
-        """A head's depthwise and 1x1 convolutions, perhaps with a 1x1 before them: a block in all but name."""
-        *expand, depthwise, project = convs
-        block = BlockSpec(0, name, expand[0] if expand else None, depthwise, project, "none")
+        """What a detector puts on a map: a 1x1 convolution, a 3x3, or a 1x1 before a 3x3.
+
+        Where the 3x3 is a depthwise and a 1x1, these are a block in all but name.
+        """
+        *before, conv = convs
+        if conv.kernel > 1 or not before:
+            for squeeze in before:
+                source = self.pointwise(f"{name} squeeze", squeeze, source)
+            write = self.pointwise if conv.kernel == 1 else self.convolution
+            return write(name, conv, source, target=target, target_at=target_at)
+        *expand, depthwise = before
+        block = BlockSpec(0, name, expand[0] if expand else None, depthwise, conv, "none")
         return self.block(name, block, source, target=target, target_at=target_at)
 
     def chain(self, name: str, blocks: tuple[BlockSpec, ...], stem: Stem, layer: str, source: Map) -> Map:

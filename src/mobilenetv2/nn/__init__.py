@@ -1,5 +1,6 @@
 """The networks for training, in torch."""
 
+from mobilenetv2.nn.deeplabv3 import DeepLabV3
 from mobilenetv2.nn.mobilenetv2 import (
     ConvBNReLU,
     InvertedResidual,
@@ -8,11 +9,13 @@ from mobilenetv2.nn.mobilenetv2 import (
     mobilenet_v2,
     save_tensors,
 )
+from mobilenetv2.nn.segmentation_loss import segmentation_loss
 from mobilenetv2.nn.ssd_loss import Target, focal, hard_mined
 from mobilenetv2.nn.ssdlite import SSDLite
 
 __all__ = [
     "ConvBNReLU",
+    "DeepLabV3",
     "InvertedResidual",
     "MobileNetV2",
     "SSDLite",
@@ -22,4 +25,5 @@ __all__ = [
     "load_tensors",
     "mobilenet_v2",
     "save_tensors",
+    "segmentation_loss",
 ]

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch
 
 from mobilenetv2.model_file import ModelFile, ModelInfo, network_input
+from mobilenetv2.nn.deeplabv3 import DeepLabV3
 from mobilenetv2.nn.mobilenetv2 import MobileNetV2, load_tensors
 from mobilenetv2.nn.ssdlite import SSDLite
 from mobilenetv2.spec import Spec
@@ -28,8 +29,8 @@ class TorchBackend:
         """The raw outputs for uint8 pixels (normalised here), or float32 that is already normalised.
 
         A classifier's are {"logits": float32 [B, O]}, a detector's {"class_logits": float32 [B, A, O],
-        "box_deltas": float32 [B, A, 4]}. Any height and width from 1 up. Raises `UsageError` for another rank, dtype or
-        channel count.
+        "box_deltas": float32 [B, A, 4]}, those of segmentation {"logits_map": float32 [B, h, w, O]} at the output
+        stride. Any height and width from 1 up. Raises `UsageError` for another rank, dtype or channel count.
         """
         prepared = network_input(images_BHWC, self.info)
         images_BCHW = torch.from_numpy(np.ascontiguousarray(prepared.transpose(0, 3, 1, 2)))
@@ -37,10 +38,10 @@ class TorchBackend:
             outputs = self._network(images_BCHW)
         if isinstance(outputs, torch.Tensor):
             outputs = {"logits": outputs}
-        return {name: values.numpy() for name, values in outputs.items()}
+        return {name: np.ascontiguousarray(values.numpy()) for name, values in outputs.items()}
 
 
-def network_for(spec: Spec) -> MobileNetV2 | SSDLite:
+def network_for(spec: Spec) -> MobileNetV2 | SSDLite | DeepLabV3:
     """The network of any task, with initial weights."""
-    kind = {"classification": MobileNetV2, "detection": SSDLite}[spec.task]
+    kind = {"classification": MobileNetV2, "detection": SSDLite, "segmentation": DeepLabV3}[spec.task]
     return kind.from_spec(spec)

@@ -126,13 +126,14 @@ class Backbone(nn.Module):
     def _build_features(self, network: Spec, norm: Norm, block: Callable[..., nn.Module] | None = None) -> None:
         net = network.backbone
         self.spec = network
-        self.last_channel = spec.last(net).out_channels
+        rows = spec.blocks(net)
+        last = [spec.last(net)] if spec.has_last(network) else []
+        self.last_channel = (last or rows)[-1].out_channels
         self.features = nn.Sequential(
             conv_layer(spec.stem(net), norm),
-            *(InvertedResidual.from_spec(row, norm) if block is None else _foreign(block, row, norm)
-              for row in spec.blocks(net)),
-            conv_layer(spec.last(net), norm),
-        )  # fmt: skip
+            *(InvertedResidual.from_spec(row, norm) if block is None else _foreign(block, row, norm) for row in rows),
+            *(conv_layer(conv, norm) for conv in last),
+        )
 
     def recompute(self, on: bool = True) -> None:
         """Whether blocks keep only their input for the gradients and compute their wide tensors again: less memory, one
@@ -142,17 +143,26 @@ class Backbone(nn.Module):
                 block.recomputed = on
 
     def features_dict(self, images_BCHW: Tensor) -> dict[str, Tensor]:
-        """The named feature maps [B, C, h, w] of `spec.taps`: "s4", "s8", "s16", "s16.expanded", "s32", "out", ..."""
+        """The named feature maps [B, C, h, w] of `spec.taps`: "s4", "s8", "s16", "s16.expanded", "s32", "out", ...
+
+        A network without the last convolution has no "out"."""
         found: dict[str, Tensor] = {}
-        found["out"] = self._backbone(images_BCHW, found)
-        return found
+        out = self._backbone(images_BCHW, found)
+        return {**found, "out": out} if spec.has_last(self.spec) else found
+
+    def _last_map(self, images_BCHW: Tensor) -> Tensor:
+        """What `features` gives: [B, last_channel, h, w]."""
+        if self.spec.backbone.shortcut == "expansion":
+            return self._backbone(images_BCHW, {})
+        return self.features(images_BCHW)
 
     def _backbone(self, images_BCHW: Tensor, found: dict[str, Tensor]) -> Tensor:
         """The last feature map; every tap but "out" is put into `found` on the way."""
         at = {(tap.block, tap.expanded): tap.name for tap in spec.taps(self.spec.backbone).values()}
         x = self.features[0](images_BCHW)
         wide = None
-        for index, block in enumerate(self.features[1:-1]):
+        last = len(self.features) - spec.has_last(self.spec)
+        for index, block in enumerate(self.features[1:last]):
             if not isinstance(block, InvertedResidual):
                 raise UsageError(f"features inside a block of type {type(block).__name__} are not known")
             expanded = block.expanded(x)
@@ -160,7 +170,9 @@ class Backbone(nn.Module):
             for key, value in (((index, True), expanded), ((index, False), x)):
                 if key in at:
                     found[at[key]] = value
-        return self.features[-1](x)
+        for layer in self.features[last:]:
+            x = layer(x)
+        return x
 
 
 class MobileNetV2(Backbone):
@@ -216,8 +228,7 @@ class MobileNetV2(Backbone):
         self.apply(initialise)
 
     def forward(self, x: Tensor) -> Tensor:
-        features_BChw = self._backbone(x, {}) if self.spec.backbone.shortcut == "expansion" else self.features(x)
-        return self.classifier(features_BChw.mean((2, 3)))
+        return self.classifier(self._last_map(x).mean((2, 3)))
 
 
 def mobilenet_v2(

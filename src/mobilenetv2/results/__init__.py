@@ -18,12 +18,14 @@ from mobilenetv2.results.classification import (
     decode_classification,
 )
 from mobilenetv2.results.detection import Detection, Detections, coco_categories, coco_image_id, decode_detections
+from mobilenetv2.results.segmentation import Area, Segmentation, class_names, decode_segmentation, write_mask
 
-Result = Classification | Detections
+Result = Classification | Detections | Segmentation
 
 _DECODERS: Mapping[str, Callable[..., Result]] = {
     "classification": decode_classification,
     "detection": decode_detections,
+    "segmentation": decode_segmentation,
 }
 
 
@@ -35,14 +37,19 @@ def decode(raw: Mapping[str, npt.NDArray[np.float32]], info: ModelInfo, geometry
 __all__ = [
     "BACKGROUND_INDEX",
     "BACKGROUND_LABEL",
+    "Area",
     "Classification",
     "Detection",
     "Detections",
     "Prediction",
     "Result",
+    "Segmentation",
+    "class_names",
     "coco_categories",
     "coco_image_id",
     "decode",
     "decode_classification",
     "decode_detections",
+    "decode_segmentation",
+    "write_mask",
 ]

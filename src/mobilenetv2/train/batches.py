@@ -133,10 +133,10 @@ def shuffled(pictures: Shuffled, recipe: Recipe, **division: int) -> Order:
     return order
 
 
-def in_turn(pictures: Sized) -> Order:
+def in_turn(pictures: Sized, batch: int = VAL_BATCH) -> Order:
     """The batches of `validation_batches`: the same in every epoch."""
-    starts = range(0, len(pictures), VAL_BATCH)
-    keys = [[(0, i) for i in range(start, min(start + VAL_BATCH, len(pictures)))] for start in starts]
+    starts = range(0, len(pictures), batch)
+    keys = [[(0, i) for i in range(start, min(start + batch, len(pictures)))] for start in starts]
     return lambda epoch: keys
 
 

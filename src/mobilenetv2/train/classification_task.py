@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from typing import Any
 
 from mobilenetv2.errors import UsageError
 from mobilenetv2.model_file import ModelFile, ModelInfo
@@ -24,10 +24,10 @@ class _Classification:
 
     def open(
         self, dataset: str, recipe: Recipe, *, strict: bool, cache_bytes: int, progress: Progress | None,
-        places: Mapping[str, Path],
+        places: Mapping[str, Any],
     ) -> TrainingData:  # fmt: skip
         if places:
-            raise UsageError(f"--{next(iter(places))} is for pictures with boxes, and these have a class each")
+            raise UsageError(f"--{next(iter(places))} is for pictures with boxes or masks, and these have a class each")
         return open_training_data(dataset, seed=recipe.seed, strict=strict, cache_bytes=cache_bytes, progress=progress)
 
     def start(self, data: TrainingData, recipe: Recipe, init: ModelFile | None) -> tuple[ModelFile, list[str]]:

@@ -20,7 +20,7 @@ from mobilenetv2.nn.ssd_loss import ClassLoss
 from mobilenetv2.results import decode_detections
 from mobilenetv2.train.detection_batches import TrainBatch, ValBatch
 from mobilenetv2.train.detection_recipes import DetectionRecipe
-from mobilenetv2.train.learner import Learner
+from mobilenetv2.train.learner import Learner, has_seen_data
 
 _CLASS_LOSSES: dict[str, ClassLoss] = {"hard_mined": hard_mined, "focal": focal}
 
@@ -41,10 +41,7 @@ class Detector(Learner[SSDLite]):
         return nn.ModuleList([self.network.extras, self.network.class_heads, self.network.box_heads])
 
     def settled(self, norm: nn.BatchNorm2d) -> bool:
-        """New layers' batch norm has seen nothing yet, and learns whatever the recipe freezes."""
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        return bool((norm.running_mean != 0).any() or (norm.running_var != 1).any())
+        return has_seen_data(norm)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         images, targets, *shown = batch

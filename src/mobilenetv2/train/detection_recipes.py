@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from mobilenetv2.train.recipes import Recipe
 
 ClassLossName = Literal["hard_mined", "focal"]
+AnchorChoice = Literal["auto", "kept", "usual"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,9 @@ class DetectionRecipe(Recipe):
     ("hard_mined"), or the focal loss of all ("focal", for heads that score by sigmoid); the boxes' smooth L1 is added
     `box_weight` times.
 
+    **Anchors** of a detector that the run starts from are "kept", or the "usual" ones of TensorFlow take their place,
+    which begin with a tenth of the picture; "auto" takes these where clearly more objects of the data have one then.
+
     **Augmentation** (`data.detection_augment`), in this order: with probability `zoom_out` the picture lies in an empty
     one of up to `largest` times its sides; with `crop` a part is cut out that overlaps an object by a chance minimum;
     with `photometric` its colours are distorted; it is mirrored with probability `flip`, turned upside down with
@@ -30,6 +34,7 @@ class DetectionRecipe(Recipe):
 
     task: ClassVar[str] = "detection"
 
+    anchors: AnchorChoice = "auto"
     class_loss: ClassLossName = "hard_mined"
     box_weight: float = 1.0
     zoom_out: float = 0.0

@@ -11,15 +11,17 @@ from mobilenetv2 import image, labels
 from mobilenetv2.image import Preprocessing
 from mobilenetv2.model_file import ModelFile, ModelInfo
 from mobilenetv2.nn import SSDLite, load_tensors, save_tensors
-from mobilenetv2.spec import Spec, ssdlite
+from mobilenetv2.spec import Spec, ssdlite, ssdlite_anchors
 from mobilenetv2.spec import SSDLite as Head
+from mobilenetv2.spec.ssdlite import Anchors
 from mobilenetv2.spec_fields import backbone, network
 from mobilenetv2.spec_fields import ssdlite as head_of_fields
-from mobilenetv2.train import start
+from mobilenetv2.train import anchor_fit, start
 from mobilenetv2.train.detection_recipes import DetectionRecipe
 from mobilenetv2.train.scenes import DetectionTrainingData
 
 DEFAULT_SIZE = 320  # pixels, the paper's
+CLEARLY = 0.5  # at most this share of the objects that have no anchor may still have none with other anchors
 PRIOR = 0.01  # of an object, in class heads that begin with focal loss (arXiv 1708.02002, section 4.1)
 
 Tensors = dict[str, npt.NDArray[np.float32]]
@@ -48,7 +50,10 @@ def model(data: DetectionTrainingData, recipe: DetectionRecipe, init: ModelFile 
         head = init.info.spec.head
         same = isinstance(head, Head) and _labels(init.info) == names
         if isinstance(head, Head):
-            described = Spec(init.info.spec.backbone, dataclasses.replace(head, classes=len(names)))
+            anchors, found_notes = _anchors(head, init.info.preprocessing.size, data, recipe)
+            same = same and anchors == head.anchors
+            notes += found_notes
+            described = Spec(init.info.spec.backbone, dataclasses.replace(head, classes=len(names), anchors=anchors))
         else:
             described = network(init.info.spec.backbone, head_of_fields(classes=len(names)))
         info = ModelInfo(described, _preprocessing(init.info, recipe.size), names, batch_norm=init.info.batch_norm)
@@ -72,6 +77,23 @@ def model(data: DetectionTrainingData, recipe: DetectionRecipe, init: ModelFile 
             notes.append("batch norm is folded in the starting weights: its statistics stay frozen")
     info = dataclasses.replace(info, provenance=start.provenance(data, recipe, init))
     return ModelFile(info, tensors), notes
+
+
+def _anchors(
+    head: Head, size: tuple[int, int], data: DetectionTrainingData, recipe: DetectionRecipe
+) -> tuple[tuple[Anchors, ...], list[str]]:
+    """The starting weights' anchors, or TensorFlow's where the recipe says so or clearly more objects have one then."""
+    usual = ssdlite_anchors(layers=len(head.anchors))
+    if recipe.anchors == "kept" or head.anchors == usual:
+        return head.anchors, []
+    found = anchor_fit.shapes(data.train.samples, size)
+    kept_share, usual_share = (anchor_fit.share_with_an_anchor(found, one) for one in (head.anchors, usual))
+    if recipe.anchors == "auto" and 1 - usual_share > CLEARLY * (1 - kept_share):
+        return head.anchors, []
+    return usual, [
+        f"anchors: {usual_share:.0%} of the objects fit one of TensorFlow's, {kept_share:.0%} one of the starting "
+        "weights': TensorFlow's are taken"
+    ]
 
 
 def learner_network(first: ModelFile) -> SSDLite:
@@ -109,6 +131,8 @@ def _with_classes(own: Tensors, init: ModelFile, info: ModelInfo) -> tuple[Tenso
     if head.background != "none":
         rows.append((0, 0) if first else (head.outputs - 1, before.outputs - 1))
     for k, chain in enumerate(ssdlite.layers(info.spec).class_heads):
+        if len(head.anchors[k]) != len(before.anchors[k]):
+            continue
         for kind in ("weight", "bias"):
             name = f"{chain[-1].name}.{kind}"
             shape = own[name].shape[1:]

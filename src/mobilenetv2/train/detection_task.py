@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from mobilenetv2.data.detection import Places
@@ -27,8 +26,10 @@ class _Detection:
 
     def open(
         self, dataset: str, recipe: Recipe, *, strict: bool, cache_bytes: int, progress: Progress | None,
-        places: Mapping[str, Path],
+        places: Mapping[str, Any],
     ) -> DetectionTrainingData:  # fmt: skip
+        if "ignore" in places:
+            raise UsageError("--ignore is for masks, and these pictures have boxes: leave it out")
         return open_detection_training(
             dataset, seed=recipe.seed, places=Places(**places), strict=strict, cache_bytes=cache_bytes,
             progress=progress,

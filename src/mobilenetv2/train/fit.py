@@ -83,13 +83,14 @@ def fit(
     workers: int | None = None,
     recompute: bool = False,
     cache_bytes: int = CACHE_BYTES,
-    places: Mapping[str, Path] | None = None,
+    places: Mapping[str, Any] | None = None,
     command: str | None = None,
 ) -> TrainingRun:
     """Train on the pictures of `dataset` and leave a model file in the folder `out`.
 
-    `task` is one of `train.task.TASKS`; None is "detection" where the data has boxes, else "classification". `places`
-    completes data with boxes: the paths of "images", "labels" and "classes" (`data.detection.Places`).
+    `task` is one of `train.task.TASKS`; None is found out from the data (`data.task`). `places` completes data with
+    boxes or masks: the paths of "images", "labels" and "classes" and, for masks, the value to "ignore"
+    (`data.segmentation.Places`).
 
     `out` gets `model.safetensors` (rewritten whenever an epoch is to be kept, so it is there from the first epoch
     on), `last.ckpt`, `metrics.csv`, `run.json` and TensorBoard's events, and at the end `report.html`, for which the
@@ -98,9 +99,10 @@ def fit(
     `command` is the shell command that the report names to repeat the run (None: made of the arguments).
 
     `init` gives the weights to start from, its preprocessing and its width; a classifier's last layer is kept where its
-    classes are the data's, in the same order, and of a detector what its heads know of these classes. Folded batch norm
-    in it stays as it is. `teacher` is a model of the same classes whose answers are learned from too. `strict` refuses
-    data in which the check finds anything. Pictures are kept decoded in memory up to `cache_bytes`.
+    classes are the data's, in the same order, and of a detector or a segmentation network what its heads know of these
+    classes. Folded batch norm in it stays as it is. `teacher` is a model of the same classes whose answers are learned
+    from too. `strict` refuses data in which the check finds anything. Pictures are kept decoded in memory up to
+    `cache_bytes`.
     `progress` shows notes, a bar and a line per epoch on stderr.
 
     `accelerator` is Lightning's: "auto", "cpu", "gpu", "mps"; so is `precision`, save that "auto" is bfloat16 where a

@@ -19,14 +19,14 @@ from torch.optim.swa_utils import AveragedModel
 
 from mobilenetv2.errors import TrainingError
 from mobilenetv2.image import Preprocessing
-from mobilenetv2.nn import MobileNetV2, SSDLite, save_tensors
+from mobilenetv2.nn import DeepLabV3, MobileNetV2, SSDLite, save_tensors
 from mobilenetv2.train import schedule
 from mobilenetv2.train.batches import Batches
 from mobilenetv2.train.recipes import Recipe
 from mobilenetv2.train.rmsprop import RMSprop
 
 Clock = Callable[[], float]  # seconds
-Network = TypeVar("Network", MobileNetV2, SSDLite)
+Network = TypeVar("Network", MobileNetV2, SSDLite, DeepLabV3)
 
 _LOOK_EVERY = 50  # steps on a GPU between looks at the loss: each one waits for the GPU
 
@@ -264,6 +264,13 @@ class Learner(LightningModule, Generic[Network]):
 def per_channel(values: tuple[float, ...]) -> Tensor:
     """[1, C, 1, 1], to be used on [B, C, H, W]."""
     return torch.tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1)
+
+
+def has_seen_data(norm: nn.BatchNorm2d) -> bool:
+    """Whether a batch norm has statistics: that of new layers has none yet, and learns whatever the recipe freezes."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return bool((norm.running_mean != 0).any() or (norm.running_var != 1).any())
 
 
 def _decays(weight: Tensor, recipe: Recipe) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 from mobilenetv2.errors import UsageError, unknown_name
 
 Optimiser = Literal["adamw", "sgd", "rmsprop"]
-Schedule = Literal["cosine", "exponential", "constant"]
+Schedule = Literal["cosine", "poly", "exponential", "constant"]
 AutoAugment = Literal["none", "trivial", "rand"]
 Keep = Literal["best", "last"]
 
@@ -31,11 +31,12 @@ class Recipe:
     batch norm's scales and biases only with `decay_norms`, on depthwise weights only with `decay_depthwise`. Gradients
     longer than `clip` (their norm over all weights; None: any) are shortened to it.
 
-    **Learning rate.** It rises linearly over `warmup` epochs from `warmup_start` times its peak, then falls to 0 as
-    half a cosine wave over the rest ("cosine"), or is multiplied by `decay` every `decay_epochs` ("exponential"), or
-    stays. With `staircase` it changes between epochs only, or every `decay_epochs`. The last layer's is `head_scale`
-    times that: AdamW moves each of its 1280 weights per class by the full rate, and too much of that drowns what the
-    layers below learn. The other layers' is `backbone_scale` times it.
+    **Learning rate.** It rises linearly over `warmup` epochs from `warmup_start` times its peak, then falls to 0 over
+    the rest, as half a cosine wave ("cosine") or as the share that is left to the power `power` ("poly"), or is
+    multiplied by `decay` every `decay_epochs` ("exponential"), or stays. With `staircase` it changes between epochs
+    only, or every `decay_epochs`. The last layer's is `head_scale` times that: AdamW moves each of its 1280 weights per
+    class by the full rate, and too much of that drowns what the layers below learn. The other layers' is
+    `backbone_scale` times it.
 
     **What learns.** `freeze` keeps the first layers as they are: 1 is the stem, 2 the stem and the first block, 19
     everything but the last layer. For the first `head_epochs` only the last layer learns. `frozen_norm` keeps batch
@@ -86,6 +87,7 @@ class Recipe:
     decay_depthwise: bool = True
     clip: float | None = None
     schedule: Schedule = "cosine"
+    power: float = 0.9
     decay: float = 0.98
     decay_epochs: float = 1.0
     staircase: bool = False
@@ -208,6 +210,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "epsilon": (1e-12, 10),
     "weight_decay": (0, 10),
     "clip": (1e-6, 1e6),
+    "power": (0.01, 10),
     "decay": (0.01, 1),
     "decay_epochs": (1e-3, 100_000),
     "warmup": (0, 100_000),
@@ -241,8 +244,16 @@ _RANGES: dict[str, tuple[float, float]] = {
     "box_weight": (0, 1000),
     "zoom_out": (0, 1),
     "largest": (1, 100),
+    "output_stride": (8, 32),
+    "hardest": (0.001, 1),
+    "balance": (0, 1),
+    "least_scale": (0.05, 20),
+    "most_scale": (0.05, 20),
     "seed": (0, 2**31 - 1),
 }
+
+
+_FROM_NOTHING = {"classification": "basic", "detection": "ssdlite", "segmentation": "deeplab-voc"}
 
 
 def of_task(task: str) -> Mapping[str, Recipe]:
@@ -256,18 +267,22 @@ def sources(task: str) -> Mapping[str, str]:
 
 
 def _of_task(task: str) -> tuple[Mapping[str, Recipe], Mapping[str, str]]:
+    # their recipes are made of this module's class
     if task == "detection":
-        from mobilenetv2.train import detection_recipes  # its recipes are made of this module's class
+        from mobilenetv2.train import detection_recipes
 
         return detection_recipes.RECIPES, detection_recipes.SOURCES
+    if task == "segmentation":
+        from mobilenetv2.train import segmentation_recipes
+
+        return segmentation_recipes.RECIPES, segmentation_recipes.SOURCES
     assert task == "classification", task
     return RECIPES, SOURCES
 
 
 def default(task: str, *, init: bool) -> Recipe:
-    """What a task is trained by where nobody says otherwise: "finetune" with starting weights, else "basic", or
-    detection's "ssdlite"."""
-    return find("finetune" if init else "ssdlite" if task == "detection" else "basic", task)
+    """What a task is trained by where nobody says otherwise: "finetune" with starting weights, else `_FROM_NOTHING`."""
+    return find("finetune" if init else _FROM_NOTHING[task], task)
 
 
 def find(name: str, task: str = "classification") -> Recipe:

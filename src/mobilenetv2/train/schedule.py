@@ -24,8 +24,10 @@ def learning_rate(recipe: Recipe, position: float) -> float:
         return recipe.learning_rate * recipe.decay ** (math.floor(decays + _ROUNDING) if recipe.staircase else decays)
     if recipe.staircase:
         position = math.floor(position + _ROUNDING)
-    rest = (position - recipe.warmup) / max(recipe.epochs - recipe.warmup, 1e-9)
-    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * min(rest, 1.0)))
+    done = min((position - recipe.warmup) / max(recipe.epochs - recipe.warmup, 1e-9), 1.0)
+    if recipe.schedule == "poly":
+        return recipe.learning_rate * (1 - done) ** recipe.power
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def momentum(recipe: Recipe, position: float) -> float:

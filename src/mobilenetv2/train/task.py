@@ -11,10 +11,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
-from mobilenetv2.data import detection
+from mobilenetv2.data.task import task_of
 from mobilenetv2.errors import unknown_name
 from mobilenetv2.model_file import ModelFile, ModelInfo
 from mobilenetv2.train.batches import Batches
@@ -96,7 +95,7 @@ class Task(Protocol):
         strict: bool,
         cache_bytes: int,
         progress: Progress | None,
-        places: Mapping[str, Path],
+        places: Mapping[str, Any],
     ) -> Any:
         """The pictures, checked; a `Data`. Raises `DatasetError`."""
         ...
@@ -123,6 +122,7 @@ class Task(Protocol):
 TASKS = {
     "classification": "mobilenetv2.train.classification_task",
     "detection": "mobilenetv2.train.detection_task",
+    "segmentation": "mobilenetv2.train.segmentation_task",
 }
 
 
@@ -133,6 +133,6 @@ def find(name: str) -> Task:
     return importlib.import_module(TASKS[name]).TASK
 
 
-def of_data(dataset: str, places: Mapping[str, Path]) -> str:
+def of_data(dataset: str, places: Mapping[str, Any]) -> str:
     """The task that a data set is for, found out from what lies there."""
-    return "detection" if places or detection.is_detection(dataset) else "classification"
+    return task_of(dataset, **places)

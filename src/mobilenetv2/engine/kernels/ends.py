@@ -8,7 +8,8 @@ from mobilenetv2.engine.kernels.inverted_residual import NUMBERS, POINTERS
 from mobilenetv2.engine.kernels.memory import share
 from mobilenetv2.engine.kernels.product import Pixels, panel_weights, product, tiles, writer
 from mobilenetv2.engine.kernels.sources import StemRows
-from mobilenetv2.engine.operations import Linear, Pool, Stem, sections
+from mobilenetv2.engine.needs import sections
+from mobilenetv2.engine.operations import Linear, Pool, Stem
 from mobilenetv2.engine.schedule import LINE
 
 

@@ -6,11 +6,12 @@ Each writes into a slice of a map's channels, so that maps side by side are neve
 from __future__ import annotations
 
 from mobilenetv2.engine.addresses import Number, Value
+from mobilenetv2.engine.head_operations import Mean, Pointwise, Resize
 from mobilenetv2.engine.ir import Kernel, Module
 from mobilenetv2.engine.kernels.inverted_residual import NUMBERS, POINTERS
 from mobilenetv2.engine.kernels.memory import each_vector, share
 from mobilenetv2.engine.kernels.product import Pixels, deal, panel_weights, product, writer
-from mobilenetv2.engine.operations import Mean, Pointwise, Resize, sections
+from mobilenetv2.engine.needs import sections
 from mobilenetv2.engine.schedule import Panel, groups, panels
 
 MEAN_VECTORS = 8  # summed side by side: enough to hide an addition's latency

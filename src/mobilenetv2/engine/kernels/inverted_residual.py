@@ -19,7 +19,8 @@ from mobilenetv2.engine.kernels.depthwise import Target, depthwise_row
 from mobilenetv2.engine.kernels.memory import share, zero
 from mobilenetv2.engine.kernels.product import Pixels, deal, panel_weights, product
 from mobilenetv2.engine.kernels.sources import Copy, Expansion, Rows, Source, StemRows
-from mobilenetv2.engine.operations import Block, Chain, sections
+from mobilenetv2.engine.needs import sections
+from mobilenetv2.engine.operations import Block, Chain
 from mobilenetv2.engine.schedule import Panel
 
 POINTERS = ("source", "target", "weights", "scratch", "shared", "team")

@@ -27,6 +27,6 @@ def zero(f: Kernel, place: Pointer, size: int) -> None:
         each_vector(f, size, lambda i, width: f.store(f.constant(0, width), place + i))
 
 
-def share(f: Kernel, total: int) -> tuple[Number, Number]:
+def share(f: Kernel, total: Number) -> tuple[Number, Number]:
     """This thread's part of `total` equal pieces of work, from first to beyond the last."""
     return (f.thread * total) // f.threads, ((f.thread + 1) * total) // f.threads

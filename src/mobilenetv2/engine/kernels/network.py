@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from mobilenetv2.engine.abi import ENTRY, NUMBERS, POINTERS
+from mobilenetv2.engine.head_operations import Branch, Convolution, Mean, PixelHead, Pointwise, Resize
 from mobilenetv2.engine.ir import Kernel, Module
-from mobilenetv2.engine.kernels import ends, head, inverted_residual, team
-from mobilenetv2.engine.operations import (
-    Block,
-    Chain,
-    Linear,
-    Mean,
-    Operation,
-    Pointwise,
-    Pool,
-    Resize,
-    Stem,
-    sections,
-)
+from mobilenetv2.engine.kernels import convolution, ends, head, inverted_residual, segmentation, team
+from mobilenetv2.engine.needs import sections
+from mobilenetv2.engine.operations import Block, Chain, Linear, Operation, Pool, Stem
 from mobilenetv2.engine.plan import Plan
 
 
@@ -66,6 +57,12 @@ def _kernel(module: Module, name: str, operation: Operation, barrier: Kernel) ->
             return ends.emit_linear(module, name, operation)
         case Pointwise():
             return head.emit_pointwise(module, name, operation)
+        case Convolution():
+            return convolution.emit(module, name, operation)
+        case Branch():
+            return segmentation.emit_branch(module, name, operation)
+        case PixelHead():
+            return segmentation.emit_pixel_head(module, name, operation)
         case Mean():
             return head.emit_mean(module, name, operation)
         case Resize():

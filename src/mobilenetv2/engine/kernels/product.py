@@ -32,43 +32,68 @@ class Weights:
     """One panel's weights [K, channels], its biases, and its widths.
 
     `ahead`: the inner loop asks for the weights this many elements further on, those of later steps included.
+    `bias_step`: elements from one row's biases to the next one's, which are the same for all rows where it is 0.
     """
 
     panel: Panel
     weight: Pointer
     bias: Pointer
     ahead: int
+    bias_step: int = 0
 
 
 def panel_weights(
-    panel: Panel, start: Number, depth: int, weight: Pointer, bias: Pointer, *, ahead: int = AHEAD_BYTES // 4
-) -> Weights:
+    panel: Panel, start: Number, depth: int, weight: Pointer, bias: Pointer, *, ahead: int = AHEAD_BYTES // 4,
+    bias_step: int = 0,
+) -> Weights:  # fmt: skip
     """The weights of the panel whose first channel is `start`, in a product's packed `weight` and `bias`."""
-    return Weights(panel, weight + start * depth, bias + start, ahead)
+    return Weights(panel, weight + start * depth, bias + start, ahead, bias_step)
 
 
 def tile(f: Kernel, rows: int, pixels: Pixels, first: Number, weights: Weights, turn: Turn) -> list[list[Value]]:
     """bias + pixels x weights for `rows` rows from `first`: sums[row][vector], added up in the order of K."""
     panel = weights.panel
-    parts = list(zip(panel.offsets, panel.widths, strict=True))
-    sums = [f.load(weights.bias + at, width) for _ in range(rows) for at, width in parts]
+    sums = start(f, rows, weights, first)
     for number, line in enumerate(pixels.lines):
-        pixel = line + first * pixels.stride
         weight = weights.weight + number * pixels.depth * panel.channels
-        with f.loop(0, pixels.depth, carry=sums) as k:
-            row = weight + k * panel.channels
-            vectors = [f.load(row + at, width) for at, width in parts]
-            if weights.ahead:
-                for line in range(0, panel.channels, LINE):
-                    f.prefetch(row + (weights.ahead + line))
-            turn(k)
-            for m in range(rows):
-                element = pixel + k + m * pixels.stride
-                lanes = {width: f.splat(element, width) for width in panel.widths}
-                for n, vector in enumerate(vectors):
-                    i = m * len(parts) + n
-                    sums[i] = f.fma(lanes[panel.widths[n]], vector, sums[i])
-    return [sums[m * len(parts) : (m + 1) * len(parts)] for m in range(rows)]
+        offsets = [m * pixels.stride for m in range(rows)]
+        accumulate(f, sums, line + first * pixels.stride, offsets, weight, weights, pixels.depth, turn)
+    return by_row(sums, rows)
+
+
+def start(f: Kernel, rows: int, weights: Weights, first: Number = 0) -> list[Value]:
+    """The sums of a tile before anything is added: the biases, row by row from `first`, vector by vector."""
+    parts = list(zip(weights.panel.offsets, weights.panel.widths, strict=True))
+    bias, step = weights.bias + first * weights.bias_step, weights.bias_step
+    return [f.load(bias + (m * step + at), width) for m in range(rows) for at, width in parts]
+
+
+def accumulate(
+    f: Kernel, sums: list[Value], pixel: Pointer, offsets: Sequence[int], weight: Pointer, weights: Weights,
+    depth: int, turn: Turn = lambda _: None,
+) -> None:  # fmt: skip
+    """Add `depth` elements of K to a tile's sums: row m's lie at `pixel + offsets[m]`, their weights at `weight`."""
+    panel = weights.panel
+    parts = list(zip(panel.offsets, panel.widths, strict=True))
+    with f.loop(0, depth, carry=sums) as k:
+        row = weight + k * panel.channels
+        vectors = [f.load(row + at, width) for at, width in parts]
+        if weights.ahead:
+            for line in range(0, panel.channels, LINE):
+                f.prefetch(row + (weights.ahead + line))
+        turn(k)
+        for m, offset in enumerate(offsets):
+            element = pixel + k + offset
+            lanes = {width: f.splat(element, width) for width in panel.widths}
+            for n, vector in enumerate(vectors):
+                i = m * len(parts) + n
+                sums[i] = f.fma(lanes[panel.widths[n]], vector, sums[i])
+
+
+def by_row(sums: list[Value], rows: int) -> list[list[Value]]:
+    """A tile's sums as sums[row][vector]."""
+    each = len(sums) // rows
+    return [sums[m * each : (m + 1) * each] for m in range(rows)]
 
 
 def product(
@@ -97,6 +122,19 @@ def product(
                     finish(row, m, sums)
         start += (end - begin) * height
         begin = end
+
+
+def every_panel(
+    f: Kernel, shape: Product, rows: int, source: Pointer, weight: Pointer, bias: Pointer, target: Pointer,
+    activation: Activation, *, bias_step: int = 0,
+) -> None:  # fmt: skip
+    """activate(pixels x weights + bias) for `rows` pixels that lie one after the other, as those of `target` do."""
+    for group in shape.groups:
+        with f.loop(0, group.count) as number:
+            first = group.panel.start + number * group.panel.channels
+            weights = panel_weights(group.panel, first, shape.depth, weight, bias, bias_step=bias_step)
+            write = writer(f, group.panel, target + first, shape.channels, activation)
+            product(f, shape, Pixels([source], shape.depth, shape.depth), weights, write, rows=rows)
 
 
 def deal(f: Kernel, shape: Product, part: Callable[[Panel, Number, Number, Number], None]) -> None:

@@ -1,0 +1,160 @@
+"""COCO's outlines as masks: polygons and run lengths of a picture's objects, painted as classes on background.
+
+Larger objects are painted first, so that what lies on them is seen. Crowds do not count, save where single objects lie
+on them. Class 0 is background; the others are the categories in the order of their ids.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mobilenetv2.data import coco
+from mobilenetv2.data.annotation import Fault
+from mobilenetv2.data.masks import BACKGROUND, IGNORE, MOST_CLASSES, UInt8Array
+from mobilenetv2.errors import DatasetError
+
+_FAR = 10  # times the picture's side: what lies farther outside is no outline of this picture
+
+Polygons = tuple[npt.NDArray[np.float64], ...]
+Runs = npt.NDArray[np.int64]  # lengths of runs down the columns, the first of pixels outside the object
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outline:
+    """One object: its class and its outline, as polygons (x, y, x, y, ... in pixels) or as run lengths."""
+
+    label: int
+    outline: Polygons | Runs
+    crowd: bool = False
+
+    def pixels(self, height: int, width: int) -> npt.NDArray[np.bool_]:
+        """[height, width]: where the object is, as pycocotools draws polygons."""
+        runs = self.outline
+        if not isinstance(runs, np.ndarray):
+            from pycocotools import mask
+
+            drawn = mask.merge(mask.frPyObjects([polygon.tolist() for polygon in runs], height, width))
+            runs = run_lengths(drawn["counts"])  # its own decoder makes NumPy 2 warn
+        inside = np.arange(len(runs)) % 2 == 1
+        return np.repeat(inside, runs).reshape(width, height).T
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outlines:
+    """The objects of a picture of this `size` (height, width); `file` is where they stand."""
+
+    file: Path
+    size: tuple[int, int]
+    objects: Sequence[Outline]
+
+    def __str__(self) -> str:
+        return str(self.file)
+
+    def read(self) -> UInt8Array:
+        """[H, W]: the class of each pixel, or `IGNORE`."""
+        painted = np.zeros(self.size, np.uint8)
+        drawn = [(one, one.pixels(*self.size)) for one in self.objects]
+        for one, pixels in sorted(drawn, key=lambda pair: (not pair[0].crowd, -int(pair[1].sum()))):
+            painted[pixels] = IGNORE if one.crowd else one.label
+        return painted
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StatedOutlines:
+    """A COCO file as class masks: its pictures, the names of the classes, and what was left out."""
+
+    pictures: Sequence[tuple[Path, Outlines]]
+    names: tuple[str, ...]
+    faults: Sequence[Fault]
+
+
+def read(file: Path, *, images: Path | None = None) -> StatedOutlines:
+    """What `file` states. Its pictures lie in `images`, else where they are found near the file.
+
+    Raises `DatasetError` where the file is not of this form, has boxes only, or none of its pictures is found.
+    """
+    content = coco.content_of(file)
+    faults: list[Fault] = []
+    names, label_of = coco.categories(file, content["categories"])
+    names = (BACKGROUND, *(name for name in names if name != BACKGROUND))
+    if len(names) > MOST_CLASSES:
+        raise DatasetError(f"{file} has {len(names)} classes: masks of 8 bits have room for {MOST_CLASSES}")
+    sizes, file_names = coco.listed_images(file, content["images"], faults)
+    found = coco.found_pictures(file, file_names, sizes, images, faults)
+    objects: dict[Any, list[Outline]] = defaultdict(list)
+    stated = 0
+    for number, one in enumerate(content["annotations"], start=1):
+        try:
+            number = one.get("id", number)
+            image_id, label, outline = one["image_id"], label_of.get(one["category_id"]), one["segmentation"]
+            size = found[image_id][1] if image_id in found else None
+            crowd = bool(one.get("iscrowd"))
+            stated += bool(outline)
+        except (AttributeError, KeyError, TypeError):
+            faults.append(coco.malformed(file, f"annotation {number}", one, "segmentation, image_id and category_id"))
+            continue
+        if label is None:
+            value = f"annotation {number}: no category has the id {one['category_id']!r}"
+            faults.append(Fault("unknown class", str(file), value, "left out"))
+        elif image_id not in file_names:
+            value = f"annotation {number}: no image has the id {image_id!r}"
+            faults.append(Fault("no picture", str(file), value, "left out"))
+        elif size is not None:
+            try:
+                objects[image_id].append(Outline(names.index(label), _outline(outline, *size), crowd))
+            except (KeyError, OverflowError, TypeError, ValueError) as error:
+                value = f"annotation {number} ({label}): {' '.join(str(error).split()):.100}"
+                faults.append(Fault("malformed", str(file), value, "left out"))
+    if content["annotations"] and not stated:
+        raise DatasetError(f"{file} has boxes but no outlines: segmentation needs polygons or run lengths")
+    pictures = [(path, Outlines(file, size, objects[image_id])) for image_id, (path, size) in found.items()]
+    return StatedOutlines(pictures, names, faults)
+
+
+def _outline(stated: Any, height: int, width: int) -> Polygons | Runs:
+    """Checked here, because pycocotools trusts what it is given. Raises `ValueError` and its like."""
+    if isinstance(stated, dict):
+        size, counts = stated["size"], stated["counts"]
+        runs = np.array(run_lengths(counts) if isinstance(counts, str) else counts, np.int64)
+        if list(size) != [height, width]:
+            raise ValueError(f"run lengths of {size[1]} x {size[0]} pixels, but the picture has {width} x {height}")
+        if runs.ndim != 1 or (runs < 0).any() or runs.sum() != height * width:
+            raise ValueError(f"run lengths of {runs.sum()} pixels, but the picture has {height * width}")
+        return runs
+    polygons = tuple(np.array(polygon, np.float64) for polygon in stated)
+    if not polygons:
+        raise ValueError("no outline: polygons or run lengths are expected")
+    for polygon in polygons:
+        if polygon.ndim != 1 or len(polygon) < 6 or len(polygon) % 2:
+            raise ValueError("a polygon is x, y of three corners or more")
+        if not (np.isfinite(polygon).all() and np.abs(polygon).max() <= _FAR * max(height, width)):
+            raise ValueError(f"a polygon far outside its picture of {width} x {height}")
+    return polygons
+
+
+def run_lengths(text: str | bytes) -> list[int]:
+    """COCO's compressed run lengths: 5 bits a letter, the lowest first, as differences to the last but one."""
+    text = text.decode() if isinstance(text, bytes) else text
+    lengths: list[int] = []
+    place = 0
+    while place < len(text):
+        value, shift, more = 0, 0, True
+        while more:
+            letter = ord(text[place]) - 48
+            if not 0 <= letter < 64:
+                raise ValueError(f"the letter {text[place]!r} in compressed run lengths")
+            value |= (letter & 0x1F) << shift
+            more, place, shift = bool(letter & 0x20), place + 1, shift + 5
+            if more and place == len(text):
+                raise ValueError("compressed run lengths that are cut short")
+            if not more and letter & 0x10:
+                value -= 1 << shift  # a negative number
+        lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+    return lengths

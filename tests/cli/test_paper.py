@@ -1,0 +1,40 @@
+"""`mobilenetv2 paper`: tables as text, Markdown and JSON."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mobilenetv2 import cli_paper, paper
+from mobilenetv2.paper import measure
+
+Run = Callable[..., Any]
+
+
+def test_a_table_is_printed_as_text_as_markdown_and_as_json(run: Run) -> None:
+    assert "582.2M [" in run("paper", "table4").out
+    assert "| MobileNetV2 (1.4) | 74.7† |" in run("paper", "table4", "--markdown").out
+    (found,) = run("paper", "table4", "--json").objects
+    cell = next(c for c in found["cells"] if (c["row"], c["column"]) == ("MobileNetV2", "MAdds"))
+    assert (cell["printed"], cell["exact"], cell["agrees"]) == ("300M", 300_774_272, True)
+
+
+def test_a_table_is_written_to_a_file(run: Run, tmp_path: Path) -> None:
+    run("paper", "table5", "--json", "--out", tmp_path / "t.json")
+    assert json.loads((tmp_path / "t.json").read_text())["table"] == "table5"
+
+
+def test_options_that_exclude_or_need_each_other_are_said(run: Run) -> None:
+    both = run("paper", "table2", "--json", "--markdown")
+    assert (both.code, both.err) == (2, "error: --json and --markdown exclude each other: give one of them\n")
+    alone = run("paper", "grid", "--imagenet", "somewhere")
+    assert (alone.code, alone.err) == (2, "error: --imagenet and --model belong together: give both\n")
+
+
+def test_the_verbs_that_measure_are_those_of_the_tables_that_can_be(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(cli_paper.MEASURED) == set(measure.MEASURED) <= paper.TABLES.keys()
+    monkeypatch.setattr(measure, "milliseconds", lambda spec, size: 19.5)
+    assert "19.5°" in run("paper", "table6", "--measure").out
+    assert run("paper", "table5", "--measure").code == 2
