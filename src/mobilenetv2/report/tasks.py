@@ -76,6 +76,7 @@ class TaskReport(Protocol):
 TASKS = {
     "classification": "mobilenetv2.report.classification",
     "detection": "mobilenetv2.report.detection",
+    "segmentation": "mobilenetv2.report.segmentation",
 }
 
 

@@ -20,12 +20,16 @@ from mobilenetv2.train.task import Data
 
 
 def of_run(
-    dataset: str, data: Data, *, command: str, machine: Mapping[str, Any], places: Mapping[str, Path]
+    dataset: str, data: Data, *, command: str, machine: Mapping[str, Any], places: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Plain JSON values for `run.json`, the folder in which `command` was given among them."""
     return {
         "dataset": absolute(dataset),
-        "places": {name: os.path.abspath(place) for name, place in places.items() if place is not None},
+        "places": {
+            name: os.path.abspath(place) if isinstance(place, Path) else place
+            for name, place in places.items()
+            if place is not None
+        },
         "pictures": {"train": data.train.per_class(len(data.names)), "val": data.val.per_class(len(data.names))},
         "command": command,
         "directory": os.getcwd(),
