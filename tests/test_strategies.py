@@ -108,7 +108,8 @@ def test_the_engine_agrees_at_every_scale_and_keeps_what_it_made(random_segmente
 def test_many_photos_get_the_answers_of_each(random_segmenter: RandomModel) -> None:
     predictor = Predictor(ReferenceBackend(random_segmenter(size=33)))
     photos = [photo(20, 30), photo(50, 40), photo(33, 1)]
-    for options in ({}, {"multi_scale": True}, {"slide": True}):
+    choices: tuple[dict[str, Any], ...] = ({}, {"multi_scale": True}, {"slide": True})
+    for options in choices:
         answers = list(predictor.many(photos, batch=2, **options))
         for one, answer in zip(photos, answers, strict=True):
             assert isinstance(answer, Segmentation)
@@ -121,7 +122,7 @@ def test_other_tasks_have_no_such_strategies(random_model: RandomModel) -> None:
         with pytest.raises(UsageError, match=f"{name} is for segmentation; this is a model for classification"):
             predictor(photo(9, 9), **{name: True})
         with pytest.raises(UsageError, match=name):
-            list(predictor.many([photo(9, 9)], **{name: True}))
+            list(predictor.many([photo(9, 9)], errors="raise", **{name: True}))
 
 
 def test_what_is_smaller_than_a_window_is_continued_with_the_mean(random_segmenter: RandomModel) -> None:

@@ -58,11 +58,11 @@ def test_stored_weights_are_the_real_numbers_they_stand_for(
 ) -> None:
     a = author_of_segmenters(random_segmenter(**OURS, head={"classes": 20}), storage=storage)
     found = imported(a, tmp_path)
-    assert (found.info.classes, found.info.labels[14]) == (20, "person")
+    assert (found.info.classes, found.info.label(14)) == (20, "person")
     convs = spec.all_convolutions(found.info.spec)
     norms = {f"{conv.name}.bias": f"{conv.norm or conv.name}.bias" for conv in convs}
     for name, values in a.known.items():
-        np.testing.assert_allclose(found.tensors[norms.get(name, name)], values, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(found.tensors[norms.get(name) or name], values, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize(

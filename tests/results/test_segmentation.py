@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,7 +127,7 @@ def test_json_has_what_is_there_and_where_the_mask_is() -> None:
 
 def test_run_lengths_are_those_that_coco_reads() -> None:
     for one in ANSWER.to_json(run_lengths=True)["classes"]:
-        coded = {"size": one["rle"]["size"], "counts": one["rle"]["counts"].encode()}
+        coded: Any = {"size": one["rle"]["size"], "counts": one["rle"]["counts"].encode()}
         assert coded["size"] == [2, 4]
         assert coco_mask.area(coded) == one["pixels"]
         assert coded["counts"] == coco_mask.encode(np.asfortranarray(ANSWER.mask == one["index"], np.uint8))["counts"]

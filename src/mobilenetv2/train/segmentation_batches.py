@@ -6,6 +6,8 @@ B batch, C channels, H W the network's input. As in `batches`, a picture's augme
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -77,8 +79,9 @@ class _Augmented(Dataset[Batch]):
     def _one(self, epoch: int, index: int) -> Labelled:
         one, recipe = self._pictures.read(index), self._recipe
         # a photo that the network sees made smaller is learned at that scale too
-        _, (resized_height, _) = layout(*one.mask.shape, self._preprocessing)
-        smaller = resized_height / one.mask.shape[0]
+        height, width = one.mask.shape
+        _, (resized_height, _) = layout(height, width, self._preprocessing)
+        smaller = resized_height / height
         red, green, blue = (int(value) for value in self._preprocessing.mean)
         settings = Augmentation(
             tuple(smaller * scale for scale in self._scales), recipe.flip, recipe.photometric, (red, green, blue)
@@ -97,7 +100,7 @@ class _Prepared(Dataset[Batch]):
             one = self._pictures.read(index)
             rgb, geometry = prepare(one.rgb, self._preprocessing)
             assert rgb.dtype == np.uint8
-            found.append(Labelled(rgb, mask_to_input(one.mask, geometry, self._preprocessing.size)))
+            found.append(Labelled(cast("UInt8Array", rgb), mask_to_input(one.mask, geometry, self._preprocessing.size)))
         return _batch(found)
 
 
