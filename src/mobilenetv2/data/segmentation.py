@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,11 @@ class Places:
     labels: Path | None = None
     classes: Path | None = None
     ignore: int | None = None
+
+    @staticmethod
+    def from_json(values: Mapping[str, str | int]) -> Places:
+        """Paths, and the value, by name."""
+        return Places(**{name: at if isinstance(at, int) else Path(at) for name, at in values.items()})  # pyright: ignore
 
 
 AS_FOUND = Places()

@@ -102,6 +102,11 @@ class SegmentationCheck:
         yield [f"the same picture twice: {some(group)}" for group in self.duplicates]
         yield [f"class {name!r} has no pixel{'' if part == 'all' else f' in {part}'}" for part, name in self.missing]
 
+    @property
+    def counts(self) -> Mapping[str, tuple[int, ...]]:
+        """`occurs`: in how many pictures each class is."""
+        return self.occurs
+
     def absolute(self) -> SegmentationCheck:
         """The same: its files are named as the data set was."""
         return self
@@ -160,6 +165,37 @@ class SegmentationCheck:
                 lines.append(f"... and {len(found) - _SHOWN:,} more of this kind, all of them in --json")
         count = len(self.findings)
         return "\n".join([*lines, f"{count} findings" if count else "nothing wrong was found"])
+
+
+def from_json(values: Mapping[str, Any]) -> SegmentationCheck:
+    """The `SegmentationCheck` that `to_json` gave. Raises `KeyError`, `TypeError` or `ValueError` where it did not."""
+    rows = values["classes"]
+    pictures = {str(part): int(count) for part, count in values["pictures"].items()}
+    pixels, occurs = (
+        {part: tuple(int(row[part][kind]) for row in rows) for part in pictures} for kind in ("pixels", "pictures")
+    )
+    unreadable, masks = (tuple((one["file"], one["error"]) for one in values[kind]) for kind in ("unreadable", "masks"))
+    duplicates, leaks = (tuple(tuple(map(str, group)) for group in values[kind]) for kind in ("duplicates", "leaks"))
+    return SegmentationCheck(
+        form=values["form"],
+        names=tuple(row["label"] for row in rows),
+        pixels=pixels,
+        occurs=occurs,
+        ignored={str(part): int(count) for part, count in values["ignored"].items()},
+        pictures=pictures,
+        notes=tuple(values["notes"]),
+        faults=tuple(
+            Fault(one["kind"], one["file"], one["value"], one["done"])
+            for one in values["faults"]
+            if FAULTS[one["kind"]]
+        ),
+        unreadable=unreadable,
+        masks=masks,
+        blank=tuple(values["blank"]),
+        duplicates=duplicates,
+        leaks=leaks,
+        missing=tuple((one["part"], one["label"]) for one in values["missing"]),
+    )
 
 
 def check(
@@ -248,9 +284,14 @@ def judge(parts: Mapping[str, SegmentationData], found: Mapping[str, Sequence[Lo
 def write_gallery(
     path: str | os.PathLike[str], found: SegmentationCheck, parts: Mapping[str, SegmentationData]
 ) -> None:
-    """A PNG for people: pictures that cannot be used, other faults, then some of the sound ones with their classes.
+    """`gallery` as a PNG. Raises `FileError`, and `UsageError` where there is no picture at all."""
+    plots.write_png(path, plots.contact_sheet(gallery(found, parts)))
 
-    Raises `FileError`, and `UsageError` where there is no picture at all.
+
+def gallery(found: SegmentationCheck, parts: Mapping[str, SegmentationData]) -> list[plots.Tile]:
+    """Pictures that cannot be used, other faults, then some of the sound ones with their classes.
+
+    Raises `ImageError` or `FileError` where a picture has gone since it was checked.
     """
     samples = [(sample, data.names) for data in parts.values() for sample in data.samples]
     by_file = {str(sample.path): (sample, names) for sample, names in samples}
@@ -270,7 +311,7 @@ def write_gallery(
     for file in sound[:: max(1, math.ceil(len(sound) / max(GALLERY - len(tiles), 1)))]:
         rgb, words = _drawn(*by_file[file])
         tiles.append(plots.Tile(rgb, (words, Path(file).name)))
-    plots.write_png(path, plots.contact_sheet(tiles[: 2 * GALLERY]))
+    return tiles[: 2 * GALLERY]
 
 
 def _drawn(sample: SegmentationSample, names: Sequence[str]) -> tuple[plots.UInt8Array, str]:

@@ -109,7 +109,7 @@ def open_segmentation_training(
     if not train:
         why = next((f" ({reason})" for _, reason in (*checked.unreadable, *checked.masks)), "")
         raise DatasetError(f"{dataset} has no pixel to learn from{why}: mobilenetv2 check says what is in it")
-    notes = [*checked.notes, *checked.findings]
+    notes = [*checked.findings, *checked.notes]
     if "val" in parts:
         learned = {one.digest for one in train}
         val = [one for one in sound["val"] if one.digest not in learned]

@@ -20,13 +20,13 @@ from mobilenetv2.train.task import Data
 
 
 def of_run(
-    dataset: str, data: Data, *, command: str, machine: Mapping[str, Any], places: Mapping[str, Any]
+    dataset: str, data: Data, *, command: str, machine: Mapping[str, Any], places: Mapping[str, Path | int]
 ) -> dict[str, Any]:
     """Plain JSON values for `run.json`, the folder in which `command` was given among them."""
     return {
         "dataset": absolute(dataset),
         "places": {
-            name: os.path.abspath(place) if isinstance(place, Path) else place
+            name: place if isinstance(place, int) else os.path.abspath(place)
             for name, place in places.items()
             if place is not None
         },

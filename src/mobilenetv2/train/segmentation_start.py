@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from mobilenetv2 import image, labels
 from mobilenetv2.data.masks import BACKGROUND
-from mobilenetv2.evaluate_segmentation import class_names
 from mobilenetv2.image import Preprocessing
 from mobilenetv2.model_file import ModelFile, ModelInfo
 from mobilenetv2.nn import DeepLabV3, load_tensors, save_tensors
+from mobilenetv2.results import class_names
 from mobilenetv2.spec import Backbone, Background, DeepLab
 from mobilenetv2.spec_fields import backbone, network
 from mobilenetv2.spec_fields import deeplab as head_of_fields
