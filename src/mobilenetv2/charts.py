@@ -127,6 +127,11 @@ def curves(rows: Sequence[Mapping[str, float]], kept: int | None = None) -> byte
             ),
             ("val accuracy, %", 100, (("val_accuracy", "", "#2f9e44"),)),
             ("val average precision, %", 100, (("val_ap50", "AP50", "#2f9e44"), ("val_ap", "AP, as COCO", "#0b7285"))),
+            (
+                "val mIoU and pixels, %",
+                100,
+                (("val_miou", "mIoU", "#2f9e44"), ("val_pixel_accuracy", "pixels right", "#0b7285")),
+            ),
             ("learning rate", 1, (("learning_rate", "", "#7048e8"),)),
         )
         if any(name in row for row in rows for name, _, _ in lines)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from detection_sets import Boxes, drawn, write_coco
 from mobilenetv2 import model_file
 from mobilenetv2.data import shapes
 from mobilenetv2.errors import DatasetError, UsageError
@@ -18,34 +22,6 @@ from mobilenetv2.model_file import ModelFile
 from mobilenetv2.train import TrainingRun, fit, recipes
 from mobilenetv2.train.recipes import Recipe, with_settings
 from mobilenetv2.train.scenes import open_detection_training
-
-Boxes = list[tuple[float, float, float, float, int]]  # x, y, width, height, class
-
-
-def write_coco(folder: Path, pictures: list[tuple[np.ndarray, Boxes]], names: tuple[str, ...], part: str) -> None:
-    (folder / part).mkdir(parents=True)
-    images: list[dict[str, Any]] = []
-    objects: list[dict[str, Any]] = []
-    for i, (rgb, boxes) in enumerate(pictures):
-        Image.fromarray(rgb).save(folder / part / f"{i}.png")
-        images.append({"id": i, "file_name": f"{i}.png", "height": rgb.shape[0], "width": rgb.shape[1]})
-        for x, y, w, h, label in boxes:
-            objects.append({"id": len(objects) + 1, "image_id": i, "category_id": label, "bbox": [x, y, w, h]})
-    categories = [{"id": i, "name": name} for i, name in enumerate(names)]
-    found = {"images": images, "annotations": objects, "categories": categories}
-    (folder / "annotations").mkdir(exist_ok=True)
-    (folder / "annotations" / f"instances_{part}.json").write_text(json.dumps(found))
-
-
-def drawn(first: int, count: int) -> list[tuple[np.ndarray, Boxes]]:
-    """Generated shapes of 64 x 64 pixels."""
-    found: list[tuple[np.ndarray, Boxes]] = []
-    for i in range(first, first + count):
-        scene = shapes.scene(0, i, size=64, objects=2)
-        boxes = [(x1, y1, x2 - x1, y2 - y1, int(label)) for (x1, y1, x2, y2), label in
-                 zip(scene.boxes_xyxy.tolist(), scene.box_labels, strict=True)]  # fmt: skip
-        found.append((scene.image, boxes))
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +115,27 @@ def test_pictures_are_held_out_where_there_is_no_val(tmp_path: Path) -> None:
 def test_a_recipe_of_another_task_is_refused(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="for classification"):
         train(dataset, tmp_path / "run", dataclasses.replace(recipes.find("basic"), epochs=1))
+
+
+def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(dataset: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib, torch\nfrom mobilenetv2.train import fit, recipes, run_folder\n"
+        "torch.set_num_threads(1)\nrun_folder._SAVE_EVERY_S = 0.02\n"
+        "folder = pathlib.Path(sys.argv[2])\nresume = (folder / 'run.json').exists()\n"
+        "recipe = None if resume else recipes.from_json(eval(sys.argv[3]), 'detection')\n"
+        "fit(sys.argv[1], folder, recipe=recipe, resume=resume, progress=False, accelerator='cpu', workers=0)\n"
+    )
+    recipe = tiny("epochs=6", "batch_size=2")
+    folder = tmp_path / "killed"
+    command = [sys.executable, "-c", code, str(dataset), str(folder), repr(dataclasses.asdict(recipe))]
+    process = subprocess.Popen(command)
+    while process.poll() is None and not (folder / "last.ckpt").exists():
+        time.sleep(0.002)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not json.loads((folder / "run.json").read_text())["finished"]
+    subprocess.run(command, check=True)
+    whole = train(dataset, tmp_path / "whole", recipe, workers=0)
+    one, two = model_file.read(folder / "model.safetensors"), model_file.read(whole.model)
+    assert one.info.provenance["epoch"] == two.info.provenance["epoch"]
+    assert all(np.array_equal(value, two.tensors[name]) for name, value in one.tensors.items())
