@@ -21,6 +21,7 @@ IntArray = npt.NDArray[np.intp]
 
 MOST_LOG = 20.0  # exp(20) = 5e8 anchors' widths is past any picture, and far from float32's end
 _CHUNK = 4096  # candidates that are sorted at a time: a picture's best 100 are nearly always among the first
+_AT_ONCE = 256  # boxes whose overlaps with each other are computed in one go: 0.5 MB
 
 
 def cxcywh_from_xyxy(boxes_xyxy: Array) -> Array:
@@ -121,7 +122,10 @@ def nms(
     class.
     """
     classes = scores_AL.shape[1]
+    alive = np.flatnonzero((scores_AL >= score_threshold).any(axis=1))  # few of them: overlaps cost the most
+    boxes_xyxy, scores_AL = boxes_xyxy[alive], scores_AL[alive]
     areas = area(boxes_xyxy)
+    overlaps_AA = iou(boxes_xyxy, boxes_xyxy) if len(alive) <= _AT_ONCE else None
     suppressed_LA = np.zeros((classes, len(boxes_xyxy)), bool)
     counts = [0] * classes
     kept: list[tuple[int, int]] = []
@@ -133,9 +137,10 @@ def nms(
             continue
         kept.append((box, of_class))
         counts[of_class] += 1
-        suppressed_LA[of_class] |= _overlap(boxes_xyxy, areas, box) > iou_threshold
+        overlap_A = _overlap(boxes_xyxy, areas, box) if overlaps_AA is None else overlaps_AA[box]
+        suppressed_LA[of_class] |= overlap_A > iou_threshold
     found = np.array(kept, np.intp).reshape(-1, 2)
-    return found[:, 0], found[:, 1]
+    return alive[found[:, 0]], found[:, 1]
 
 
 def _best_first(scores: Array, least: float) -> Iterator[int]:

@@ -128,11 +128,11 @@ def decode_detections(
     )  # fmt: skip
     on_photo = geometry.boxes_to_photo(boxes_A4[places] * (width, height, width, height))
     on_photo = boxes.clip(on_photo, geometry.photo_width, geometry.photo_height)
+    inside = boxes.area(on_photo) > 0
     return Detections(
         tuple(
             Detection(int(index), info.label(int(index)), float(scores_AL[place, index]), _four(box))
-            for place, index, box in zip(places, classes, on_photo, strict=True)
-            if boxes.area(box) > 0
+            for place, index, box in zip(places[inside], classes[inside], on_photo[inside], strict=True)
         )
     )
 
