@@ -18,11 +18,10 @@ from mobilenetv2.data.annotation import FAULTS, DetectionSample, Fault, Form
 from mobilenetv2.data.check import GALLERY, Examined, Progress, examine
 from mobilenetv2.data.classification import Sample
 from mobilenetv2.data.detection import AS_FOUND, DetectionData, Places, open_parts
-from mobilenetv2.data.folders import some
+from mobilenetv2.data.findings import listed, of_missing, of_same_bytes, same_bytes
 from mobilenetv2.data.shard_files import absolute
 from mobilenetv2.errors import FileError, ImageError
 
-_SHOWN = 20  # findings of a kind that a text names
 _GREY = np.full((plots.TILE, plots.TILE, 3), 200, np.uint8)
 
 
@@ -62,12 +61,8 @@ class DetectionCheck:
         ]
         for kind in FAULTS:
             yield [str(fault) for fault in self.faults if fault.kind == kind]
-        yield [
-            f"the same picture in several parts, so that what is measured was learned: {some(group)}"
-            for group in self.leaks
-        ]
-        yield [f"the same picture twice: {some(group)}" for group in self.duplicates]
-        yield [f"class {name!r} has no box{'' if part == 'all' else f' in {part}'}" for part, name in self.missing]
+        yield from of_same_bytes(self.duplicates, self.leaks)
+        yield of_missing(self.missing, "box")
 
     def absolute(self) -> DetectionCheck:
         """The same with the whole path of every file, which holds in any folder."""
@@ -117,12 +112,7 @@ class DetectionCheck:
         lines = [f"{'class':{width}}" + "".join(f"{part:>9}" for part in self.counts)]
         lines += [f"{name:{width}}" + "".join(f"{number:9,}" for number in numbers) for name, numbers in rows]
         lines.append("")
-        for found in self._by_kind():
-            lines += found[:_SHOWN]
-            if len(found) > _SHOWN:
-                lines.append(f"... and {len(found) - _SHOWN:,} more of this kind, all of them in --json")
-        count = len(self.findings)
-        return "\n".join([*lines, f"{count} findings" if count else "nothing wrong was found"])
+        return "\n".join([*lines, *listed(self._by_kind())])
 
 
 def from_json(values: Mapping[str, Any]) -> DetectionCheck:
@@ -186,12 +176,9 @@ def judge(
         part: Counter(label for sample, _ in ones for label in sample.labels.tolist()) for part, ones in sound.items()
     }
     counts = {part: tuple(counter[i] for i in range(len(data.names))) for part, counter in labels.items()}
-    groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for part, ones in sound.items():
-        for sample, one in ones:
-            groups[one.digest].append((part, str(sample.path)))
-    several = [group for group in groups.values() if len(group) > 1]
-    leaks = [group for group in several if len({part for part, _ in group}) > 1]
+    duplicates, leaks = same_bytes(
+        (one.digest, part, str(sample.path)) for part, ones in sound.items() for sample, one in ones
+    )
     return DetectionCheck(
         form=data.form,
         names=data.names,
@@ -211,8 +198,8 @@ def judge(
             for sample, one in ones
             if sample.size is not None and sample.size != one.shape
         ),
-        duplicates=tuple(tuple(file for _, file in group) for group in several if group not in leaks),
-        leaks=tuple(tuple(file for _, file in group) for group in leaks),
+        duplicates=duplicates,
+        leaks=leaks,
         missing=tuple(
             (part, name) for part in counts for name, n in zip(data.names, counts[part], strict=True) if not n
         ),

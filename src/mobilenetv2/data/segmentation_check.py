@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from mobilenetv2.data.annotation import FAULTS, Fault
 from mobilenetv2.data.check import GALLERY, Progress
 from mobilenetv2.data.classification import Sample
 from mobilenetv2.data.examine import Examined, examine_one
-from mobilenetv2.data.folders import some
+from mobilenetv2.data.findings import listed, of_missing, of_same_bytes, same_bytes
 from mobilenetv2.data.masks import IGNORE
 from mobilenetv2.data.segmentation import (
     AS_FOUND,
@@ -32,7 +32,6 @@ from mobilenetv2.data.segmentation import (
 from mobilenetv2.data.segmentation_augment import sizes_differ
 from mobilenetv2.errors import Error
 
-_SHOWN = 20  # findings of a kind that a text names
 _CHUNK = 64  # pictures that wait in memory
 
 
@@ -95,12 +94,8 @@ class SegmentationCheck:
         for kind in FAULTS:
             yield [str(fault) for fault in self.faults if fault.kind == kind]
         yield [f"{file}: all pixels of its mask are ignored" for file in self.blank]
-        yield [
-            f"the same picture in several parts, so that what is measured was learned: {some(group)}"
-            for group in self.leaks
-        ]
-        yield [f"the same picture twice: {some(group)}" for group in self.duplicates]
-        yield [f"class {name!r} has no pixel{'' if part == 'all' else f' in {part}'}" for part, name in self.missing]
+        yield from of_same_bytes(self.duplicates, self.leaks)
+        yield of_missing(self.missing, "pixel")
 
     @property
     def counts(self) -> Mapping[str, tuple[int, ...]]:
@@ -159,12 +154,7 @@ class SegmentationCheck:
         table = (f"{name:{width}}" + "".join(f"{a:>10} {b:>8}" for a, b in cells) for name, cells in rows)
         lines = [head, *(line.rstrip() for line in table), ""]
         lines += [f"note: {note}" for note in self.notes]
-        for found in self._by_kind():
-            lines += found[:_SHOWN]
-            if len(found) > _SHOWN:
-                lines.append(f"... and {len(found) - _SHOWN:,} more of this kind, all of them in --json")
-        count = len(self.findings)
-        return "\n".join([*lines, f"{count} findings" if count else "nothing wrong was found"])
+        return "\n".join([*lines, *listed(self._by_kind())])
 
 
 def from_json(values: Mapping[str, Any]) -> SegmentationCheck:
@@ -253,12 +243,9 @@ def judge(parts: Mapping[str, SegmentationData], found: Mapping[str, Sequence[Lo
         part: np.array([one.pixels for one in ones], np.int64).reshape(len(ones), len(data.names))
         for part, ones in sound.items()
     }
-    groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for part, ones in readable.items():
-        for one in ones:
-            groups[one.digest].append((part, str(one.sample.path)))
-    several = [group for group in groups.values() if len(group) > 1]
-    leaks = [group for group in several if len({part for part, _ in group}) > 1]
+    duplicates, leaks = same_bytes(
+        (one.digest, part, str(one.sample.path)) for part, ones in readable.items() for one in ones
+    )
     every = [one for ones in found.values() for one in ones]
     pixels = {part: tuple(counts_NL.sum(axis=0).tolist()) for part, counts_NL in counts.items()}
     return SegmentationCheck(
@@ -273,8 +260,8 @@ def judge(parts: Mapping[str, SegmentationData], found: Mapping[str, Sequence[Lo
         unreadable=tuple((str(one.sample.path), one.problem) for one in every if one.problem is not None),
         masks=tuple((str(one.sample.path), one.mask_problem) for one in every if one.mask_problem is not None),
         blank=tuple(str(one.sample.path) for ones in sound.values() for one in ones if one.blank),
-        duplicates=tuple(tuple(file for _, file in group) for group in several if group not in leaks),
-        leaks=tuple(tuple(file for _, file in group) for group in leaks),
+        duplicates=duplicates,
+        leaks=leaks,
         missing=tuple(
             (part, name) for part in pixels for name, n in zip(data.names, pixels[part], strict=True) if not n
         ),
