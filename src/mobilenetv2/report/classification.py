@@ -16,13 +16,13 @@ from mobilenetv2 import charts, evaluate, image, metrics, plots
 from mobilenetv2.data import check as checking
 from mobilenetv2.data.check import DataCheck, open_parts
 from mobilenetv2.data.classification import ClassificationData, Picture, is_there, open_classification, place, splits
-from mobilenetv2.errors import DatasetError, Error
+from mobilenetv2.errors import Error
 from mobilenetv2.metrics import Reliability
 from mobilenetv2.plots import Tile
 from mobilenetv2.predictor import Predictor
 from mobilenetv2.report.facts import Facts
 from mobilenetv2.report.markup import Html, bar, chart, percent, photos, table, tag
-from mobilenetv2.report.tasks import BATCH, Card, Progress, Section
+from mobilenetv2.report.tasks import BATCH, Card, Progress, Section, held_out_of
 
 MISTAKES = 24  # thumbnails: 8 KB each
 GALLERY = 24
@@ -55,10 +55,7 @@ def held_out(dataset: str, settings: Mapping[str, Any], check: DataCheck | None)
         samples = [sample for sample in data.samples if str(sample.picture) not in left_out]
     else:
         data = open_classification(dataset, split="train" if "train" in parts else None)
-        chosen = set(settings.get("held_out", ()))
-        samples = [sample for sample in data.samples if place(sample.picture, dataset) in chosen]
-        if len(samples) < len(chosen):
-            raise DatasetError(f"{len(chosen) - len(samples)} of the pictures held out are not in {dataset} any more")
+        samples = held_out_of(data.samples, dataset, settings, lambda sample: place(sample.picture, dataset))
     return dataclasses.replace(data, samples=tuple(samples), split="val")
 
 

@@ -21,13 +21,13 @@ from mobilenetv2.data.detection import AS_FOUND, DetectionData, Places, open_par
 from mobilenetv2.data.detection_check import DetectionCheck
 from mobilenetv2.detection_matching import match
 from mobilenetv2.detection_metrics import Curve, VocScores
-from mobilenetv2.errors import DatasetError, Error
+from mobilenetv2.errors import Error
 from mobilenetv2.evaluate_detection import DetectionEvaluation, Outcome, found_boxes
 from mobilenetv2.plots import Tile
 from mobilenetv2.predictor import Predictor
 from mobilenetv2.report.facts import Facts
 from mobilenetv2.report.markup import Html, bar, chart, percent, photos, table, tag
-from mobilenetv2.report.tasks import BATCH, Card, Progress, Section
+from mobilenetv2.report.tasks import BATCH, Card, Progress, Section, held_out_of
 from mobilenetv2.results import Detection, Detections
 
 DRAWN = 12  # pictures beside their truth: 40 KB each
@@ -54,10 +54,7 @@ def held_out(dataset: str, settings: Mapping[str, Any], check: DetectionCheck | 
         samples = [sample for sample in data.samples if str(sample.path) not in left_out]
     else:
         data = parts["train"] if "train" in parts else parts["all"]
-        chosen = set(settings.get("held_out", ()))
-        samples = [sample for sample in data.samples if place(sample.path, dataset) in chosen]
-        if len(samples) < len(chosen):
-            raise DatasetError(f"{len(chosen) - len(samples)} of the pictures held out are not in {dataset} any more")
+        samples = held_out_of(data.samples, dataset, settings, lambda sample: place(sample.path, dataset))
     return dataclasses.replace(data, samples=tuple(samples), split="val")
 
 
@@ -89,9 +86,7 @@ def sections(facts: Facts) -> list[Section]:
 
 def count_rows(facts: Facts) -> list[tuple[str, Mapping[str, int]]]:
     assert isinstance(facts.check, DetectionCheck)
-    used = {"learned from": facts.pictures.get("train"), "measured on": facts.pictures.get("val")}
-    known = {part: count for part, count in used.items() if count is not None}
-    return [("pictures", {**facts.check.pictures, **known}), ("of them without a box", facts.check.without)]
+    return [("pictures", {**facts.check.pictures, **facts.used}), ("of them without a box", facts.check.without)]
 
 
 def gallery(facts: Facts) -> list[Html]:

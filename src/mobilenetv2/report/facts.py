@@ -56,6 +56,12 @@ class Facts:
         return self.info.provenance.get("data", {})
 
     @property
+    def used(self) -> Mapping[str, int]:
+        """The same in words, as far as it is known."""
+        words = {"train": "learned from", "val": "measured on"}
+        return {word: self.pictures[part] for part, word in words.items() if self.pictures.get(part) is not None}
+
+    @property
     def task(self) -> TaskReport:
         return tasks.find(self.info.task)
 

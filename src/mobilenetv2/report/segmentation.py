@@ -15,13 +15,13 @@ from mobilenetv2.data import segmentation_check
 from mobilenetv2.data.classification import place
 from mobilenetv2.data.segmentation import Places, SegmentationData, SegmentationSample, open_parts
 from mobilenetv2.data.segmentation_check import SegmentationCheck
-from mobilenetv2.errors import DatasetError, Error
+from mobilenetv2.errors import Error
 from mobilenetv2.evaluate_segmentation import MaskOutcome, SegmentationEvaluation
 from mobilenetv2.plots import Tile
 from mobilenetv2.predictor import Predictor
 from mobilenetv2.report.facts import Facts
 from mobilenetv2.report.markup import Html, bar, chart, percent, photos, table, tag
-from mobilenetv2.report.tasks import BATCH, Card, Progress, Section
+from mobilenetv2.report.tasks import BATCH, Card, Progress, Section, held_out_of
 from mobilenetv2.results import class_names
 
 DRAWN = 12  # pictures beside their truth
@@ -46,10 +46,7 @@ def held_out(dataset: str, settings: Mapping[str, Any], check: SegmentationCheck
         samples = [sample for sample in data.samples if str(sample.path) not in left_out]
     else:
         data = parts["train"] if "train" in parts else parts["all"]
-        chosen = set(settings.get("held_out", ()))
-        samples = [sample for sample in data.samples if place(sample.path, dataset) in chosen]
-        if len(samples) < len(chosen):
-            raise DatasetError(f"{len(chosen) - len(samples)} of the pictures held out are not in {dataset} any more")
+        samples = held_out_of(data.samples, dataset, settings, lambda sample: place(sample.path, dataset))
     return dataclasses.replace(data, samples=tuple(samples), split="val")
 
 
@@ -79,9 +76,7 @@ def sections(facts: Facts) -> list[Section]:
 
 def count_rows(facts: Facts) -> list[tuple[str, Mapping[str, int]]]:
     assert isinstance(facts.check, SegmentationCheck)
-    used = {"learned from": facts.pictures.get("train"), "measured on": facts.pictures.get("val")}
-    known = {part: count for part, count in used.items() if count is not None}
-    return [("pictures", {**facts.check.pictures, **known})]
+    return [("pictures", {**facts.check.pictures, **facts.used})]
 
 
 def gallery(facts: Facts) -> list[Html]:

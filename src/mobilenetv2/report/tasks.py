@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from mobilenetv2.errors import UsageError
+from mobilenetv2.errors import DatasetError, UsageError
 from mobilenetv2.predictor import Predictor
 from mobilenetv2.report.markup import Html
 
 if TYPE_CHECKING:
     from mobilenetv2.report.facts import Facts
 
+One = TypeVar("One")
 Progress = Callable[[int, int], None]  # (done, total)
 Section = tuple[str, list[Html]]  # a title, and what is below it; nothing: the section is left out
 Card = tuple[str, str, str]  # what, its value, more about it
@@ -71,6 +72,17 @@ class TaskReport(Protocol):
     def gallery(self, facts: Facts) -> list[Html]:
         """Pictures of the data set, faulty ones first; nothing where they are no longer there."""
         ...
+
+
+def held_out_of(
+    samples: Sequence[One], dataset: str, settings: Mapping[str, Any], place_of: Callable[[One], str]
+) -> list[One]:
+    """Those that the run held out, by their places in the data set. Raises `DatasetError` where some are gone."""
+    chosen = set(settings.get("held_out", ()))
+    found = [sample for sample in samples if place_of(sample) in chosen]
+    if len(found) < len(chosen):
+        raise DatasetError(f"{len(chosen) - len(found)} of the pictures held out are not in {dataset} any more")
+    return found
 
 
 TASKS = {

@@ -19,7 +19,7 @@ from mobilenetv2.data.segmentation import AS_FOUND, Places, SegmentationSample, 
 from mobilenetv2.data.segmentation_augment import Labelled, read_labelled
 from mobilenetv2.data.segmentation_check import Looked, SegmentationCheck
 from mobilenetv2.errors import DatasetError
-from mobilenetv2.train.pictures import CACHE_BYTES, Progress, split, split_note
+from mobilenetv2.train.pictures import CACHE_BYTES, Progress, refuse_findings, split, split_note, unlearned
 
 IntArray = npt.NDArray[np.int64]
 
@@ -100,10 +100,8 @@ def open_segmentation_training(
             raise DatasetError(f"{dataset}: {part} has the classes {data.names}, train has {names}: make them the same")
     looked = segmentation_check.look_at_all(parts, progress=progress)
     checked = segmentation_check.judge(parts, looked)
-    if strict and checked.findings:
-        raise DatasetError(
-            f"{dataset}: {checked.findings[0]} ({len(checked.findings)} findings: see mobilenetv2 check)"
-        )
+    if strict:
+        refuse_findings(dataset, checked.findings)
     sound = {part: [one for one in ones if _usable(one)] for part, ones in looked.items()}
     train = sound.get("train") or sound.get("all") or []
     if not train:
@@ -111,10 +109,8 @@ def open_segmentation_training(
         raise DatasetError(f"{dataset} has no pixel to learn from{why}: mobilenetv2 check says what is in it")
     notes = [*checked.findings, *checked.notes]
     if "val" in parts:
-        learned = {one.digest for one in train}
-        val = [one for one in sound["val"] if one.digest not in learned]
-        if len(val) < len(sound["val"]):
-            notes.append(f"{len(sound['val']) - len(val)} pictures of val that are in train left out")
+        val, learned = unlearned(sound["val"], train, lambda one: one.digest)
+        notes += learned
     else:
         train, val = _held_out(train, len(names), seed)
         notes.append(split_note(train, val, each="kind"))

@@ -6,8 +6,9 @@ import hashlib
 import itertools
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ _WINDOW_BYTES = 1 << 30
 
 UInt8Array = npt.NDArray[np.uint8]
 IntArray = npt.NDArray[np.int64]
+One = TypeVar("One")
 Progress = Callable[[int, int], None]  # (done, total)
 
 
@@ -112,20 +114,16 @@ def open_training_data(
         raise DatasetError(f"{dataset} has one class, {''.join(whole.names)!r}: a classifier needs at least two")
     found, pixels = _read(parts, cache_bytes, progress)
     checked = check.judge(dataset, parts, found)
-    if strict and checked.findings:
-        raise DatasetError(
-            f"{dataset}: {checked.findings[0]} ({len(checked.findings)} findings: see mobilenetv2 check)"
-        )
+    if strict:
+        refuse_findings(dataset, checked.findings)
     wrong = {file for file, _ in checked.unreadable}.union(*checked.contradictions)
     good = {part: [one for one in ones if str(one.sample.picture) not in wrong] for part, ones in found.items()}
     train = good.get("train") or good.get("all") or []
     _check_classes(whole.names, train, dict(checked.unreadable))
     notes = list(checked.findings)
     if "val" in parts:
-        learned = {one.digest for one in train}
-        val = [one for one in good["val"] if one.digest not in learned]
-        if len(val) < len(good["val"]):
-            notes.append(f"{len(good['val']) - len(val)} pictures of val that are in train left out")
+        val, left_out = unlearned(good["val"], train, lambda one: one.digest)
+        notes += left_out
     else:
         train, val = split(train, seed)
         notes.append(split_note(train, val))
@@ -205,6 +203,20 @@ def _read(
 def _bytes(one: Examined) -> int:
     """Of its pixels."""
     return 3 * one.shape[0] * one.shape[1]
+
+
+def refuse_findings(dataset: str | os.PathLike[str], findings: Sequence[str]) -> None:
+    """Raises `DatasetError` with the first of the check's findings, where there are any."""
+    if findings:
+        raise DatasetError(f"{dataset}: {findings[0]} ({len(findings)} findings: see mobilenetv2 check)")
+
+
+def unlearned(val: Sequence[One], train: Iterable[One], digest: Callable[[One], str]) -> tuple[list[One], list[str]]:
+    """Those of `val` whose bytes are not in `train`, and a note where some are."""
+    learned = set(map(digest, train))
+    kept = [one for one in val if digest(one) not in learned]
+    left_out = len(val) - len(kept)
+    return kept, [f"{left_out} pictures of val that are in train left out"] if left_out else []
 
 
 def split(ones: Sequence[Examined], seed: int) -> tuple[list[Examined], list[Examined]]:

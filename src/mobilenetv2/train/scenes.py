@@ -19,7 +19,7 @@ from mobilenetv2.data.detection import AS_FOUND, DetectionData, Places, open_par
 from mobilenetv2.data.detection_check import DetectionCheck
 from mobilenetv2.data.examine import Examined, examine
 from mobilenetv2.errors import DatasetError
-from mobilenetv2.train.pictures import CACHE_BYTES, Progress, split, split_note
+from mobilenetv2.train.pictures import CACHE_BYTES, Progress, refuse_findings, split, split_note, unlearned
 
 UInt8Array = npt.NDArray[np.uint8]
 IntArray = npt.NDArray[np.int64]
@@ -88,10 +88,8 @@ def open_detection_training(
     names = next(iter(parts.values())).names
     found, pixels = _read(parts, names, cache_bytes, progress)
     checked = detection_check.judge(parts, found)
-    if strict and checked.findings:
-        raise DatasetError(
-            f"{dataset}: {checked.findings[0]} ({len(checked.findings)} findings: see mobilenetv2 check)"
-        )
+    if strict:
+        refuse_findings(dataset, checked.findings)
     sound = {part: [pair for pair in pairs if pair[1].problem is None] for part, pairs in found.items()}
     train = sound.get("train") or sound.get("all") or []
     if not any(len(sample.labels) for sample, _ in train):
@@ -99,10 +97,8 @@ def open_detection_training(
         raise DatasetError(f"{dataset} has no box to learn from{why}: mobilenetv2 check says what is in it")
     notes = list(checked.findings)
     if "val" in parts:
-        learned = {one.digest for _, one in train}
-        val = [pair for pair in sound["val"] if pair[1].digest not in learned]
-        if len(val) < len(sound["val"]):
-            notes.append(f"{len(sound['val']) - len(val)} pictures of val that are in train left out")
+        val, learned = unlearned(sound["val"], train, lambda pair: pair[1].digest)
+        notes += learned
     else:
         sample_of = {str(one.sample.picture): sample for sample, one in train}
         kept, out = split([one for _, one in train], seed)
