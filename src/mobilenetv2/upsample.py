@@ -43,8 +43,18 @@ def places(at: npt.ArrayLike, size: int) -> Places:
 
 def resized(size: int, out: int, *, align_corners: bool) -> Places:
     """The rows of a map of `size` rows resized to `out`: what `engine.reference.resize` mixes."""
-    i = np.arange(out)
-    return places(i * (size - 1) / max(out - 1, 1) if align_corners else (i + 0.5) * size / out - 0.5, size)
+    return places(in_map(np.arange(out) + 0.5, size, out, align_corners=align_corners), size)
+
+
+def in_map(at: npt.ArrayLike, size: int, out: int, *, align_corners: bool) -> npt.NDArray[np.float64]:
+    """Where places of a picture of `out` rows lie in a map of `size` rows that is resized to it.
+
+    `at` is measured from the picture's edge, so that its first row's centre is 0.5; the result from the centre of the
+    map's first row. With `align_corners` the corner pixels' centres stay where they are (TensorFlow's DeepLab),
+    otherwise the map's edges do (PyTorch's default).
+    """
+    at = np.asarray(at, np.float64)
+    return (at - 0.5) * (size - 1) / max(out - 1, 1) if align_corners else at * size / out - 0.5
 
 
 def best_classes(logits_BhwL: Float32Array, rows: Places, columns: Places) -> npt.NDArray[np.uint8]:

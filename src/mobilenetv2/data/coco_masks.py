@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from mobilenetv2.data import coco
 from mobilenetv2.data.annotation import Fault
-from mobilenetv2.data.masks import BACKGROUND, IGNORE, MOST_CLASSES, UInt8Array
+from mobilenetv2.data.masks import BACKGROUND, IGNORE, UInt8Array
 from mobilenetv2.errors import DatasetError
+from mobilenetv2.spec_fields import MOST_CLASSES
 
 _FAR = 10  # times the picture's side: what lies farther outside is no outline of this picture
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from mobilenetv2 import files, labels
 from mobilenetv2.data.folders import some
-from mobilenetv2.data.masks import IGNORE, MOST_CLASSES, Coding, Colour, voc_colours
+from mobilenetv2.data.masks import IGNORE, Coding, Colour, voc_colours
 from mobilenetv2.errors import DatasetError, UsageError
+from mobilenetv2.spec_fields import MOST_CLASSES
 
 LISTS = ("classes.txt", "class_names.txt", "labels.txt", "labelmap.txt", "label_colors.txt", "class_dict.csv")
 

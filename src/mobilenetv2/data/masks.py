@@ -22,7 +22,6 @@ IntArray = npt.NDArray[np.int64]
 Colour = tuple[int, int, int]
 
 BACKGROUND = "background"  # the name of the class of what is nothing in particular, where data has one
-MOST_CLASSES = 255
 UNKNOWN = -1
 
 _GREYS: IntArray = np.arange(256) * 0x010101

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from mobilenetv2 import spec
+from mobilenetv2 import spec, upsample
 from mobilenetv2.model_file import ModelFile, ModelInfo, network_input
 from mobilenetv2.spec import Activation, BlockSpec, ConvSpec, DeepLab, SSDLite, deeplab, ssdlite
 
@@ -66,15 +66,13 @@ def global_mean(images_BHWC: Array) -> Array:
 
 
 def resize(images_BHWC: Array, size: tuple[int, int], *, align_corners: bool) -> Array:
-    """Bilinear to `size` (h, w): [B, h, w, C].
+    """Bilinear to `size` (h, w), at the places that `upsample.in_map` says: [B, h, w, C].
 
-    With `align_corners` the corner pixels' centres stay where they are (TensorFlow's DeepLab), otherwise the map's
-    edges do (PyTorch's default); what lies outside the outer centres is the outer pixels' own value.
+    What lies outside the outer centres is the outer pixels' own value.
     """
     for axis, out in zip((1, 2), size, strict=True):
         n = images_BHWC.shape[axis]
-        i = np.arange(out)
-        places = i * (n - 1) / max(out - 1, 1) if align_corners else np.clip((i + 0.5) * n / out - 0.5, 0, n - 1)
+        places = np.clip(upsample.in_map(np.arange(out) + 0.5, n, out, align_corners=align_corners), 0, n - 1)
         low = places.astype(int)
         part = (places - low).astype(images_BHWC.dtype).reshape(-1, *[1] * (3 - axis))
         first, second = (images_BHWC.take(at, axis) for at in (low, np.minimum(low + 1, n - 1)))

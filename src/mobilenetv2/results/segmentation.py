@@ -149,8 +149,7 @@ def photo_places(size: tuple[int, int], info: ModelInfo, geometry: Geometry) -> 
     for axis, length in ((1, geometry.photo_height), (0, geometry.photo_width)):
         at = (np.arange(length) + 0.5) * geometry.scale[axis] + geometry.offset[axis]  # from the input's edge
         inputs, n = info.preprocessing.size[1 - axis], size[1 - axis]
-        at = (at - 0.5) * (n - 1) / max(inputs - 1, 1) if aligned else at * n / inputs - 0.5
-        found.append(upsample.places(at, n))
+        found.append(upsample.places(upsample.in_map(at, n, inputs, align_corners=aligned), n))
     return found[0], found[1]
 
 
