@@ -41,7 +41,7 @@ def build(found: Segmenter) -> tuple[Spec, dict[str, parts.Float32Array]]:
         extra = (body.last, *rest)
         raise WeightsError(f"{extra[0].name!r} follows the blocks: a Mobile DeepLabv3 has its head there")
     stride = math.prod(layer.stride[0] for layer in body.layers)
-    net = dataclasses.replace(parts.find_net(body), output_stride=stride)
+    net = spec_fields.backbone(**{**dataclasses.asdict(parts.find_net(body)), "output_stride": stride})
     channels = found.project.outputs
     pooling = found.branches[found.pooled]
     branches = [layer for i, layer in enumerate(found.branches) if i != found.pooled]
@@ -58,15 +58,11 @@ def build(found: Segmenter) -> tuple[Spec, dict[str, parts.Float32Array]]:
         rates=rates or DeepLab().rates,
         align_corners=found.align_corners,
     )
-    network = spec_fields.network(spec_fields.backbone(**_fields(net)), head)
+    network = spec_fields.network(net, head)
     project = dataclasses.replace(found.project, weight=_reordered(found, [pooling, *branches]))
     layers = [pooling, *branches, project, found.logits]
     network = parts.fitted(network, body, layers)
     return network, dict(parts.folded_tensors(network, (*body.layers, *layers)))
-
-
-def _fields(net: object) -> dict[str, object]:
-    return {field.name: getattr(net, field.name) for field in dataclasses.fields(net)}  # pyright: ignore
 
 
 def _reordered(found: Segmenter, order: Sequence[Layer]) -> parts.Array:
