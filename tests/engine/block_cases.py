@@ -13,7 +13,7 @@ import numpy as np
 import single
 
 from mobilenetv2 import spec
-from mobilenetv2.engine import plan, reference, walk
+from mobilenetv2.engine import plan, reference, walker
 from mobilenetv2.engine.lower import Folded
 from mobilenetv2.engine.schedule import Cpu, Limits
 from mobilenetv2.spec import BlockSpec, ConvSpec, Padding
@@ -79,7 +79,7 @@ def of_the_paper() -> list[Case]:
         for block in spec.blocks(net):
             for number, level in enumerate(LEVELS):
                 case = Case(block, (size, size), "whole", level, 1 + (block.index + number) % 2)
-                convs = tuple(walk.nameless(conv) for conv in block.convolutions)
+                convs = tuple(walker.nameless(conv) for conv in block.convolutions)
                 shapes.setdefault((convs, block.shortcut, size, level), case)
             size = block.depthwise.out_size(size)
     return list(shapes.values())
@@ -111,9 +111,9 @@ def difference(case: Case, cpu: Cpu, call: single.Call | None = None) -> float:
     rng = np.random.default_rng(len(str(case)))
     block, (height, width) = case.block, case.size
     x = rng.normal(0, 1, (1, height, width, block.in_channels)).astype(np.float32)
-    convs = {name: random_conv(conv, rng) for name in walk.PARTS if (conv := getattr(block, name)) is not None}
+    convs = {name: random_conv(conv, rng) for name in walker.PARTS if (conv := getattr(block, name)) is not None}
     expected = expected_of(block, x.astype(np.float64), convs)
-    operation = walk.block_operation(block, None, case.size, cpu, LIMITS[case.limits])
+    operation = walker.block_operation(block, None, case.size, cpu, LIMITS[case.limits])
     folded = {
         name: Folded(weight.transpose(2, 3, 1, 0).reshape(-1, weight.shape[0]), bias)
         for name, (weight, bias) in convs.items()

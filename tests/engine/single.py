@@ -14,7 +14,7 @@ from mobilenetv2.engine.operations import Operation
 from mobilenetv2.engine.plan import Buffer, Plan, Step, place
 from mobilenetv2.engine.program import Program, compiled
 from mobilenetv2.engine.schedule import Cpu
-from mobilenetv2.engine.walk import Output
+from mobilenetv2.engine.walker import Output
 from mobilenetv2.engine.workers import Memory
 
 Array = npt.NDArray[np.floating[Any]]

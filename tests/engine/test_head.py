@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mobilenetv2.engine import cpu as cpus
-from mobilenetv2.engine import reference, schedule, walk
+from mobilenetv2.engine import reference, schedule, walker
 from mobilenetv2.engine.head_operations import Mean, Pointwise, Resize, Slice
 from mobilenetv2.engine.lower import Folded
 from mobilenetv2.engine.schedule import Cpu, Limits
@@ -113,6 +113,6 @@ def test_a_depthwise_and_a_pointwise_are_a_block_without_expansion(
     bias, shift = rng.normal(0, 1, channels), rng.normal(0, 1, out)
     expected = reference.convolve(x.astype(np.float64), narrow, depthwise) + bias
     expected = reference.convolve(reference.activate(expected, "relu6"), wide, project) + shift
-    operation = walk.block_operation(block, None, size, cpu, Limits())
+    operation = walker.block_operation(block, None, size, cpu, Limits())
     folded = {"depthwise": Folded(narrow.reshape(channels, 9).T, bias), "project": Folded(wide[:, :, 0, 0].T, shift)}
     agrees(single.run(operation, x, folded, expected.shape, cpu, threads=threads), expected)

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from mobilenetv2.engine.needs import aligned, sections
 from mobilenetv2.engine.operations import Block, Operation, multiply_adds
 from mobilenetv2.engine.schedule import Cpu, Limits
-from mobilenetv2.engine.walk import Output, Work, walk
+from mobilenetv2.engine.walk import walk
+from mobilenetv2.engine.walker import Output, Work
 from mobilenetv2.errors import UsageError
 from mobilenetv2.spec import Spec
 
@@ -48,7 +49,7 @@ class Buffer:
 class Step:
     """One fused step: `layers` are the names of its convolutions by part; offsets are in float32 elements.
 
-    It writes from element `target_at` of its target on. `inputs`: see `walk.Work`.
+    It writes from element `target_at` of its target on. `inputs`: see `walker.Work`.
     """
 
     name: str

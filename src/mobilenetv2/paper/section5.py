@@ -19,14 +19,14 @@ from mobilenetv2 import spec
 from mobilenetv2.charts import new_figure, png
 from mobilenetv2.complexity import complexity
 from mobilenetv2.engine import cpu as cpus
-from mobilenetv2.engine import pack, walk
+from mobilenetv2.engine import pack, walker
 from mobilenetv2.engine.lower import Folded
 from mobilenetv2.engine.needs import sections
 from mobilenetv2.engine.operations import Block
 from mobilenetv2.engine.plan import Buffer, Plan, Step, fitted
 from mobilenetv2.engine.program import Program, compiled
 from mobilenetv2.engine.schedule import Cpu, Limits, balanced
-from mobilenetv2.engine.walk import Output
+from mobilenetv2.engine.walker import Output
 from mobilenetv2.engine.workers import Memory
 from mobilenetv2.errors import UsageError
 from mobilenetv2.paper.cells import Cell, Table
@@ -278,7 +278,7 @@ def _part(block: BlockSpec, channels: int) -> BlockSpec:
 
 def _plan(block: BlockSpec, size: tuple[int, int], cpu: Cpu, limits: Limits) -> Plan:
     """One block as a plan of its own: it reads the caller's map and writes the caller's."""
-    operation = walk.block_operation(block, None, size, cpu, limits)
+    operation = walker.block_operation(block, None, size, cpu, limits)
     per_thread = sections(operation.scratch)[1]
     scratch, shared = Buffer("scratch", per_thread, 0, 0), Buffer("shared", operation.shared, 0, 0, at=per_thread)
     output = Output("map", (*operation.out, block.out_channels))
