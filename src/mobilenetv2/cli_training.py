@@ -97,6 +97,7 @@ def train(
 
     fit, recipes = training()
     from mobilenetv2.train import task as tasks
+    from mobilenetv2.train import with_settings
 
     named = (("images", images), ("labels", labels), ("classes", classes), ("ignore", ignore))
     places = {name: place for name, place in named if place is not None}
@@ -105,7 +106,7 @@ def train(
     changes = [*([f"freeze={freeze + 1}"] if freeze else []), *(settings or [])]
     if recipe is not None or changes or not resume:
         base = recipes.default(kind, init=init is not None) if recipe is None else recipes.find(recipe, kind)
-        chosen = recipes.with_settings(base, changes)
+        chosen = with_settings(base, changes)
     start, learned_from = (None if name is None else load_any(name) for name in (init, teacher))
     run = fit(
         dataset, out, task=kind, recipe=chosen, init=start, teacher=learned_from, resume=resume, strict=strict,

@@ -34,6 +34,7 @@ from mobilenetv2.train import RECIPES, TrainingRun, find, fit, recipes, with_set
 from mobilenetv2.train.batches import training_batches, validation_batches
 from mobilenetv2.train.classification import Classifier
 from mobilenetv2.train.pictures import Pictures, open_training_data
+from mobilenetv2.train.recipe_fields import check
 
 SIZE = 32
 TINY = dataclasses.replace(
@@ -107,7 +108,7 @@ def assert_same(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> No
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_named_recipes_are_in_range_and_survive_json(name: str) -> None:
-    recipe = recipes.check(find(name))
+    recipe = check(find(name))
     assert recipes.from_json(dataclasses.asdict(recipe)) == recipe
 
 

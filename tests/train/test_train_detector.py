@@ -20,7 +20,8 @@ from mobilenetv2.data import shapes
 from mobilenetv2.errors import DatasetError, UsageError
 from mobilenetv2.model_file import ModelFile
 from mobilenetv2.train import TrainingRun, fit, recipes
-from mobilenetv2.train.recipes import Recipe, with_settings
+from mobilenetv2.train.recipe_fields import with_settings
+from mobilenetv2.train.recipes import Recipe
 from mobilenetv2.train.scenes import open_detection_training
 
 

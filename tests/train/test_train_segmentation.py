@@ -22,7 +22,8 @@ from mobilenetv2.image import prepare, recipe
 from mobilenetv2.model_file import ModelFile
 from mobilenetv2.train import TrainingRun, fit, recipes, schedule
 from mobilenetv2.train.masked_pictures import open_segmentation_training
-from mobilenetv2.train.recipes import Recipe, with_settings
+from mobilenetv2.train.recipe_fields import with_settings
+from mobilenetv2.train.recipes import Recipe
 from mobilenetv2.train.segmentation import Segmenter, class_weights
 from mobilenetv2.train.segmentation_batches import mask_to_input, scales, training_batches
 from mobilenetv2.train.segmentation_recipes import SegmentationRecipe

@@ -22,6 +22,7 @@ from mobilenetv2.train import task as tasks
 from mobilenetv2.train.memory import keeping_memory
 from mobilenetv2.train.pictures import CACHE_BYTES
 from mobilenetv2.train.progress import Display
+from mobilenetv2.train.recipe_fields import check
 from mobilenetv2.train.recipes import Recipe
 from mobilenetv2.train.run_folder import RunFolder, Saver
 from mobilenetv2.train.running import Stopped, StopRequest, interruptible, own_random_state, quiet_lightning
@@ -129,7 +130,7 @@ def fit(
             raise UsageError("a run that goes on has its weights already: leave out the starting weights (--init)")
         recipe = folder.recipe_to_resume(recipe, task=kind.name)
     else:
-        recipe = recipes.check(recipe or recipes.default(kind.name, init=init is not None))
+        recipe = check(recipe or recipes.default(kind.name, init=init is not None))
         if recipe.task != kind.name:
             raise UsageError(f"the recipe {recipe.name!r} is for {recipe.task}, and this is {kind.name}")
         if not overwrite and rank == 0:
