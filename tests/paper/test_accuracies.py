@@ -102,7 +102,7 @@ def test_a_detector_says_what_differs_from_the_papers(
     table = accuracies.on_coco(paper.table("table6"), str(tmp_path / "coco"), [stored(model)])
     (cell,) = filled(table).values()
     assert "on 3 pictures of" in cell.reason
-    assert f"{len(CLASSES)} classes; at 96 x 96 pixels, the paper's are 320 x 320" in cell.reason
+    assert f"{len(CLASSES)} classes, the paper's are 80; at 96 x 96 pixels, the paper's are 320 x 320" in cell.reason
 
 
 def test_a_plain_ssd_is_no_ssdlite(random_detector: Random, stored: Callable[[ModelFile], str], tmp_path: Path) -> None:

@@ -102,8 +102,9 @@ def draw(points: Sequence[Point]) -> bytes:
         line = [point for point in known if point.width_mult == width]
         axes.plot([p.multiply_adds / 1e6 for p in line], [100 * p.top1 for p in line], color="#ced4da", lw=1, zorder=1)
         last = line[-1]
+        offset = -8 if width == 1.3 else 0, -14 if number in (0, 2) else 6
         axes.annotate(
-            f"{width:g}x", (last.multiply_adds / 1e6, 100 * last.top1), (-8 if width == 1.3 else 0, -14 if number in (0, 2) else 6),
+            f"{width:g}x", (last.multiply_adds / 1e6, 100 * last.top1), offset,
             textcoords="offset points", fontsize=8, ha="center",
         )  # fmt: skip
     for size, colour in zip(RESOLUTIONS, _COLOURS, strict=True):

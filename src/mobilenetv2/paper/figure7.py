@@ -6,7 +6,7 @@ positive (Lemma 2), 1 / 6 of them in most blocks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
 from typing import Any
@@ -99,7 +99,7 @@ def check(model: ModelFile) -> None:
         )
 
 
-def layers(net: Backbone, tensors: Tensors, x: Array) -> Iterator[tuple[ConvSpec, Array, Array]]:
+def layers(net: Backbone, tensors: Mapping[str, Array], x: Array) -> Iterator[tuple[ConvSpec, Array, Array]]:
     """Each of the backbone's convolutions with what it reads and what it gives, [B, H, W, C], batch norm and activation
     included; a shortcut is added after its block's last one."""
     found = run(spec.stem(net), tensors, net.bn_eps, x)
@@ -115,7 +115,7 @@ def layers(net: Backbone, tensors: Tensors, x: Array) -> Iterator[tuple[ConvSpec
     yield spec.last(net), x, run(spec.last(net), tensors, net.bn_eps, x)
 
 
-def run(conv: ConvSpec, tensors: Tensors, eps: float, x: Array) -> Array:
+def run(conv: ConvSpec, tensors: Mapping[str, Array], eps: float, x: Array) -> Array:
     """Convolution, batch norm (with the batch's own statistics where the tensors have none), activation."""
     x = reference.convolve(x, tensors[f"{conv.name}.weight"], conv)
     if f"{conv.norm}.weight" in tensors:
