@@ -73,6 +73,12 @@ def test_every_command_is_one_that_the_command_line_accepts(command: str) -> Non
             assert option != "--set" or hasattr(recipe, value.partition("=")[0]), value
 
 
+def test_the_links_within_the_page_lead_to_its_headings() -> None:
+    headings = re.findall(r"^#{2,3} (.+)$", TEXT, re.MULTILINE)
+    anchors = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#([^)]+)\)", TEXT)) <= anchors
+
+
 @pytest.mark.parametrize("picture", re.findall(r"!\[[^]]+\]\((paper/[\w-]+\.png)\)", TEXT))
 def test_every_picture_is_there_and_small(picture: str) -> None:
     content = (PAGE.parent / picture).read_bytes()
