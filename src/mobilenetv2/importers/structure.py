@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mobilenetv2 import spec
 from mobilenetv2.errors import WeightsError
-from mobilenetv2.spec import STAGES, WIDTHS, Activation, Backbone, Padding, Stage
+from mobilenetv2.spec import STAGES, WIDTHS, Activation, Backbone, ConvSpec, Padding, Stage
 
 # timm's depth multipliers 1, 1.2 (mobilenetv2_110d) and 1.4 (mobilenetv2_120d): blocks per stage
 DEPTHS: tuple[tuple[int, ...], ...] = ((1, 2, 3, 4, 3, 3, 1), (1, 3, 4, 5, 4, 4, 1), (1, 3, 5, 6, 5, 5, 1))
@@ -26,6 +27,20 @@ class BlockChannels:
     expanded: int
     outputs: int
     has_expansion: bool  # whether there is an expansion convolution
+
+
+def backbone_of(skeleton: Backbone, width: Callable[[ConvSpec], int], *, last: bool = True, **fields: Any) -> Backbone:
+    """The backbone whose convolutions have the outputs that `width` says; `skeleton` has their names and blocks.
+
+    `last` says whether it has a last convolution; `fields` are those of `find_backbone`, which it raises as.
+    """
+    stem = inputs = width(spec.stem(skeleton))
+    blocks: list[BlockChannels] = []
+    for block in spec.blocks(skeleton):
+        expanded, outputs = (width(conv) for conv in block.convolutions[-2:])
+        blocks.append(BlockChannels(inputs, expanded, outputs, block.expand is not None))
+        inputs = outputs
+    return find_backbone(blocks, stem=stem, last=width(spec.last(skeleton)) if last else None, **fields)
 
 
 def find_backbone(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from mobilenetv2 import image, spec, spec_fields
 from mobilenetv2.errors import WeightsError
 from mobilenetv2.image import Preprocessing
 from mobilenetv2.importers import names
-from mobilenetv2.importers.structure import DEPTHS, BlockChannels, find_backbone
+from mobilenetv2.importers.structure import DEPTHS, backbone_of
 from mobilenetv2.importers.unpickle import StoredTensor
 from mobilenetv2.model_file import ModelFile, ModelInfo
 from mobilenetv2.spec import STAGES, Backbone, ConvSpec, Padding, Spec
@@ -66,8 +66,7 @@ def read(
         tensor = found[ours]
         if tensor.shape != shape:
             raise WeightsError(f"{path}: tensor {theirs[ours]} is {list(tensor.shape)}, expected {list(shape)}")
-    if other := {tensor.dtype for tensor in found.values()} - {"float32"}:
-        notes.append(f"{' and '.join(sorted(other))} tensors were turned into float32")
+    note_precisions(found.values(), notes)
     info = ModelInfo(
         spec=network,
         preprocessing=_preprocessing(path, source, network.backbone, size, sha256, notes),
@@ -116,16 +115,10 @@ def _network(source: str, skeleton: Backbone, tensors: Mapping[str, StoredTensor
         sizes = [tensors[name].shape[:1] for name in spec.conv_tensors(conv)]
         return (Counter(sizes).most_common(1)[0][0] or (0,))[0]
 
-    stem = inputs = width(spec.stem(skeleton))
-    blocks: list[BlockChannels] = []
-    for block in spec.blocks(skeleton):
-        expanded, outputs = (width(conv) for conv in block.convolutions[-2:])
-        blocks.append(BlockChannels(inputs, expanded, outputs, block.expand is not None))
-        inputs = outputs
     images = tensors[f"{spec.stem(skeleton).name}.weight"].shape
     logits = tensors[f"{spec.linear(Spec(skeleton)).name}.bias"].shape
-    net = find_backbone(
-        blocks, stem=stem, last=width(spec.last(skeleton)), in_channels=images[1] if len(images) == 4 else 3,
+    net = backbone_of(
+        skeleton, width, in_channels=images[1] if len(images) == 4 else 3,
         padding=CONVENTIONS[source].padding, bn_eps=CONVENTIONS[source].bn_eps,
     )  # fmt: skip
     return Spec(net, spec_fields.classifier(outputs=logits[0] if logits else 0))
@@ -167,3 +160,9 @@ def float32(path: Path, name: str, tensor: StoredTensor) -> npt.NDArray[np.float
     if tensor.dtype not in _FLOATS:
         raise WeightsError(f"{path}: tensor {name} is {tensor.dtype}, expected one of {', '.join(_FLOATS)}")
     return np.array(tensor.values(), dtype=np.float32, order="C")  # a copy: views of one storage may overlap
+
+
+def note_precisions(tensors: Iterable[StoredTensor], notes: list[str]) -> None:
+    """Put into `notes` which types became float32, if any."""
+    if other := {tensor.dtype for tensor in tensors} - {"float32"}:
+        notes.append(f"{' and '.join(sorted(other))} tensors were turned into float32")
