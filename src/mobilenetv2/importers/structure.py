@@ -45,7 +45,7 @@ def backbone_of(skeleton: Backbone, width: Callable[[ConvSpec], int], *, last: b
 
 def find_backbone(
     blocks: Sequence[BlockChannels], *, stem: int, last: int | None, in_channels: int = 3,
-    padding: Padding, bn_eps: float, activation: Activation = "relu6",
+    padding: Padding, bn_eps: float, activation: Activation = "relu6", output_stride: int = 32,
 ) -> Backbone:  # fmt: skip
     """The backbone with exactly these channels: `stem` and `last` are outputs of the first and last convolution, None
     where there is no last one.
@@ -58,7 +58,10 @@ def find_backbone(
     _check(blocks, stem, last, in_channels)
     depth = next(depth for depth in DEPTHS if sum(depth) == len(blocks))
     found = next(_known(tuple(blocks), stem, last, depth), None) or _own(blocks, stem, last, depth)
-    return dataclasses.replace(found, in_channels=in_channels, padding=padding, bn_eps=bn_eps, activation=activation)
+    return dataclasses.replace(
+        found, in_channels=in_channels, padding=padding, bn_eps=bn_eps, activation=activation,
+        output_stride=output_stride,
+    )  # fmt: skip
 
 
 def stages_of(block_count: int) -> tuple[tuple[int, int], ...]:
