@@ -1,4 +1,4 @@
-"""Hugging Face's networks for masks, with random weights, give what its own code gives; the rest is said in one line."""
+"""Hugging Face's networks for masks, with random weights, give what its own code gives; else one line is said."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def change(file: Path, **fields: Any) -> None:
         ("config.json", {"id2label": ["cat"]}, "id2label must name"),
         ("config.json", {"image_size": "large"}, "image_size 'large', expected sides in pixels"),
         ("preprocessor_config.json", {"crop_size": {"height": 0, "width": 5}}, r"crop_size \[0, 5\], expected sides"),
-        ("preprocessor_config.json", {"image_std": [0, 1, 1]}, "image_std and rescale_factor must be numbers"),
+        ("preprocessor_config.json", {"image_std": [0, 1, 1]}, "rescale_factor must be numbers, the last two above 0"),
         ("preprocessor_config.json", {"image_mean": "high"}, "image_mean, image_std"),
         ("preprocessor_config.json", {"rescale_factor": 0}, "rescale_factor must be numbers"),
     ],

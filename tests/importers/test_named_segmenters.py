@@ -120,9 +120,7 @@ def test_another_count_of_atrous_branches_is_refused(tmp_path: Path) -> None:
 
 def test_the_output_stride_of_another_kind_of_file_cannot_be_said(tmp_path: Path) -> None:
     file = save(tmp_path, torchvision.models.mobilenet_v2(width_mult=0.1))
-    with pytest.raises(
-        UsageError, match=r"weights\.pth: its output stride is 32; it can be said only of a network for"
-    ):
+    with pytest.raises(UsageError, match="its output stride is 32; it can be said only of a network"):
         import_file(file, output_stride=16)
 
 
@@ -132,10 +130,10 @@ def test_the_output_stride_of_another_kind_of_file_cannot_be_said(tmp_path: Path
         ("classifier.0.project.0.weight", None, r"classifier\.0\.project\.0\.weight missing"),
         ("classifier.1.bias", None, r"classifier\.1\.bias missing"),
         ("backbone.3.conv.0.0.weight", None, r"backbone\.3\.conv\.0\.0\.weight missing"),
-        ("classifier.0.project.0.weight", (32, 161, 1, 1), r"project\.0\.weight \[32, 161, 1, 1\] are no convolution's"),
+        ("classifier.0.project.0.weight", (32, 161, 1, 1), r"\[32, 161, 1, 1\] are no convolution's"),
         ("classifier.0.project.0.weight", (32,), r"project\.0\.weight \[32\] are no convolution's"),
         ("classifier.0.project.0.weight", (32, 165, 1, 1), r"\[32, 165, 1, 1\], expected \[32, 160, 1, 1\]"),
-        ("classifier.0.convs.2.0.weight", (32, 112, 1, 1), r"convs\.2\.0\.weight stands for .*expected \[32, 112, 3, 3"),
+        ("classifier.0.convs.2.0.weight", (32, 112, 1, 1), r"convs\.2\.0\.weight .*expected \[32, 112, 3, 3"),
     ],
 )  # fmt: skip
 def test_a_tensor_that_does_not_fit_is_named(

@@ -146,9 +146,7 @@ def _pictures(path: Path, fields: Mapping[str, Any], config: Config) -> Config:
     except (TypeError, ValueError, ZeroDivisionError):
         mean, std = (), ()
     if not std or not all(map(math.isfinite, mean)) or not all(0 < value < math.inf for value in std):
-        raise WeightsError(
-            f"{path}: image_mean and image_std must be numbers, and image_std and rescale_factor above 0"
-        )
+        raise WeightsError(f"{path}: image_mean, image_std and rescale_factor must be numbers, the last two above 0")
     return dataclasses.replace(
         config, size=size, resize_to=shortest if crop and isinstance(shortest, int) else None, mean=mean, std=std
     )

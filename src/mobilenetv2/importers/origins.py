@@ -111,7 +111,7 @@ def check_shapes(path: Path, network: Spec, found: Mapping[str, Array], origins:
 def _made(path: Path, origin: Origin, tensors: Mapping[str, StoredTensor]) -> npt.NDArray[np.float32]:
     values = [float32(path, name, tensors[name]) for name in origin.names]
     try:
-        return np.ascontiguousarray(origin.make(*values), np.float32)
+        return np.asarray(origin.make(*values), np.float32, order="C")
     except (ValueError, IndexError):
         shapes = " and ".join(f"{name} {list(value.shape)}" for name, value in zip(origin.names, values, strict=True))
         raise WeightsError(f"{path}: the shapes of {shapes} are no convolution's") from None
