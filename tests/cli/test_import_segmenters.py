@@ -57,6 +57,8 @@ def test_what_cannot_be_imported_is_said_in_one_line(run: Run, folder: Path, tmp
 
     assert "output_stride must be 8, 16 or 32, got 4" in line(2, folder, "--output-stride", 4)
     assert "folder without model.safetensors or pytorch_model.bin" in line(1, tmp_path)
+    told = run("predict", folder, folder / "model.safetensors")
+    assert f"mobilenetv2 import {folder} -o model.safetensors makes a model file of it" in told.err
     config = folder / "config.json"
     fields = json.loads(config.read_text())
     config.write_text(json.dumps({**fields, "id2label": {"0": "cat"}}))

@@ -162,6 +162,14 @@ def test_classes_are_called_as_the_configuration_says(
     assert (info.labels, info.spec.head.background) == (labels, background)
 
 
+def test_a_background_that_is_said_takes_the_place_of_the_configuration_s(tmp_path: Path) -> None:
+    names = {0: "background", 1: "cat", 2: "dog"}
+    folder = saved(network(depth_multiplier=0.35, num_labels=3, id2label=names), tmp_path / "model")
+    assert import_file(folder, background="first").info.labels == ("cat", "dog")
+    info = import_file(folder, background="none").info
+    assert (info.classes, info.labels) == (3, ())
+
+
 def test_a_classifier_s_configuration_counts_too(tmp_path: Path) -> None:
     config = transformers.MobileNetV2Config(
         depth_multiplier=0.35, id2label={0: "cat", 1: "dog"}, tf_padding=False, layer_norm_eps=1e-5, image_size=160

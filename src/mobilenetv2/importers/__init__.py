@@ -114,6 +114,8 @@ def load_model(name_or_path: str | os.PathLike[str], *, progress: bool = True) -
     """
     name = os.fspath(name_or_path)
     if isinstance(name_or_path, os.PathLike) or _is_path(name):
+        if Path(name).is_dir():
+            _refuse_to_load(Path(name))
         return model_file.read(name)
     from mobilenetv2 import zoo  # with what it takes to download: 20 ms, and most models are files
 
@@ -136,6 +138,15 @@ def load_any(name: str, *, progress: bool = True) -> ModelFile:
     foreign = _is_path(name) and Path(name).suffix.lower() in _SUFFIXES and not _is_ours(Path(name))
     foreign = foreign or huggingface.is_folder(Path(name))
     return import_file(name) if foreign else load_model(name, progress=progress)
+
+
+def _refuse_to_load(folder: Path) -> None:
+    """Raises `ModelFileError` where `folder` could be imported, which takes its own command."""
+    from mobilenetv2.importers import huggingface
+
+    if huggingface.is_folder(folder):
+        way_out = f"mobilenetv2 import {folder} -o model.safetensors makes a model file of it"
+        raise ModelFileError(f"{folder} is a folder of Hugging Face's: {way_out}")
 
 
 def _is_ours(path: Path) -> bool:

@@ -46,6 +46,8 @@ def complete(
     network = Spec(info.spec.backbone, head)
     notes = list(info.provenance.get("notes", ()))
     names, ids = info.labels, info.label_ids
+    if head != info.spec.head:  # a reader's names leave out what it took for the background
+        names, ids = (), ()
     data_set = _DATA_SETS[head.task].get(head.classes)
     if labels is not None:
         names, ids = read_labels(labels, network), ()
