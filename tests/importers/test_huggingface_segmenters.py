@@ -30,12 +30,12 @@ OURS = 5e-5  # of the largest logit: float32 sums in another order, through 55 l
 SIZES = ((65, 65), (64, 48), (51, 70))  # 65 = 4 x 16 + 1; even ones; neither
 
 
-def network(**config: Any) -> nn.Module:
+def network(**config: Any) -> Any:
     fields = {"num_labels": 21, "depth_multiplier": 0.5, "output_stride": 16, "image_size": 97, **config}
     return randomise(transformers.MobileNetV2ForSemanticSegmentation(transformers.MobileNetV2Config(**fields)))
 
 
-def saved(network: nn.Module, folder: Path, *, size: int = 97) -> Path:
+def saved(network: Any, folder: Path, *, size: int = 97) -> Path:
     """A folder as the hub has it."""
     network.save_pretrained(folder)
     transformers.MobileNetV2ImageProcessor(
@@ -174,7 +174,7 @@ def test_a_classifier_s_configuration_counts_too(tmp_path: Path) -> None:
     config = transformers.MobileNetV2Config(
         depth_multiplier=0.35, id2label={0: "cat", 1: "dog"}, tf_padding=False, layer_norm_eps=1e-5, image_size=160
     )
-    theirs = randomise(transformers.MobileNetV2ForImageClassification(config))
+    theirs: Any = randomise(transformers.MobileNetV2ForImageClassification(config))
     theirs.save_pretrained(tmp_path)
     info = import_file(tmp_path).info
     assert (info.labels, info.preprocessing.size, info.preprocessing.recipe) == (("cat", "dog"), (160, 160), "hf")
@@ -184,7 +184,8 @@ def test_a_classifier_s_configuration_counts_too(tmp_path: Path) -> None:
 def test_a_classifier_of_imagenet_keeps_the_names_that_have_ids(tmp_path: Path) -> None:
     names = {0: "background", 1: "tench, Tinca tinca", **{i: f"LABEL {i}" for i in range(2, 1001)}}
     config = transformers.MobileNetV2Config(depth_multiplier=0.35, id2label=names)
-    randomise(transformers.MobileNetV2ForImageClassification(config)).save_pretrained(tmp_path)
+    theirs: Any = randomise(transformers.MobileNetV2ForImageClassification(config))
+    theirs.save_pretrained(tmp_path)
     info = import_file(tmp_path).info
     assert (info.spec.head.background, info.labels[281], info.label_ids[0]) == ("first", "tabby", "n01440764")
 

@@ -46,20 +46,20 @@ def features(last: str) -> nn.Module:
     return IntermediateLayerGetter(torchvision.models.mobilenet_v2(width_mult=WIDTH).features, {last: "out"})
 
 
-def fitting(*, dilations: tuple[int, ...] = (12, 24, 36), outputs: int = 5, aux: bool = False) -> nn.Module:
+def fitting(*, dilations: tuple[int, ...] = (12, 24, 36), outputs: int = 5, aux: bool = False) -> Any:
     head = nn.Sequential(ASPP(LAST_MAP, dilations, 32), nn.Conv2d(32, outputs, 1))
     return randomise(DeepLabV3(features("17"), head, FCNHead(LAST_MAP, outputs) if aux else None))
 
 
-def save(tmp_path: Path, network: nn.Module | dict[str, Tensor]) -> Path:
+def save(tmp_path: Path, network: nn.Module | dict[str, Any]) -> Path:
     torch.save(network.state_dict() if isinstance(network, nn.Module) else network, tmp_path / "weights.pth")
     return tmp_path / "weights.pth"
 
 
 @torch.inference_mode()
-def assert_same_logits(model: ModelFile, theirs: nn.Module, *, output_stride: int = 32) -> None:
+def assert_same_logits(model: ModelFile, theirs: Any, *, output_stride: int = 32) -> None:
     images = np.random.default_rng(1).normal(size=(1, 97, 130, 3)).astype(np.float32)
-    maps: Any = theirs.backbone(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+    maps = theirs.backbone(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
     expected = theirs.classifier(maps["out"]).numpy().transpose(0, 2, 3, 1)
     found = TorchBackend(model).run(images)["logits_map"]
     assert expected.shape[1:3] == (-(-97 // output_stride), -(-130 // output_stride))
@@ -155,7 +155,7 @@ def named(*names: str) -> dict[str, Tensor]:
     return {name: torch.ones(1) for name in names}
 
 
-def strangers() -> dict[str, tuple[dict[str, Tensor], str]]:
+def strangers() -> dict[str, tuple[dict[str, Any], str]]:
     """By what they are: tensors (of those that no package here has, telling ones), and what is said of them."""
     segmentation = torchvision.models.segmentation
     plain = {"weights": None, "weights_backbone": None}
@@ -226,7 +226,8 @@ def test_tensorflow_s_variables(random_segmenter: RandomModel, tmp_path: Path, a
     expected = random_segmenter(padding="same", bn_eps=1e-3, head={"classes": 20, "aspp": aspp})
     stored = variables(expected)
     slots = {f"{name}/Momentum": value * 0 for name, value in stored.items()}
-    np.savez(tmp_path / "model.ckpt-30000.npz", **{**stored, **slots, "global_step": np.array(30_000)})
+    arrays: dict[str, Any] = {**stored, **slots, "global_step": np.array(30_000)}
+    np.savez(tmp_path / "model.ckpt-30000.npz", **arrays)
     found = import_file(tmp_path / "model.ckpt-30000.npz")
     assert found.info.spec == expected.info.spec
     assert (found.info.provenance["source"], found.info.preprocessing.size) == ("tensorflow", (513, 513))
