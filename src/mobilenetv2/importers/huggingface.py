@@ -97,9 +97,9 @@ def classes(weights: Path, config: Config, outputs: int) -> tuple[tuple[str, ...
 
 
 def _network(path: Path, fields: Mapping[str, Any]) -> Config:
-    kind = fields.get("model_type", "mobilenet_v2")
+    kind = fields.get("model_type")
     if kind != "mobilenet_v2":
-        raise WeightsError(f"{path} describes a model of type {kind!r}, expected 'mobilenet_v2'")
+        raise WeightsError(f"{path} has model_type {kind!r}, expected 'mobilenet_v2': it is another model's")
     if fields.get("first_layer_is_expansion", True) is not True:
         raise WeightsError(f"{path} has first_layer_is_expansion false: no network here expands in its first block")
     activation = str(fields.get("hidden_act", "relu6"))

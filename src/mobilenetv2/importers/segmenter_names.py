@@ -1,7 +1,4 @@
-"""What each source calls the tensors of a Mobile DeepLabv3, and what it does with them that names do not say.
-
-Also whose networks for masks are near ones that do not fit, told by their tensors' names.
-"""
+"""What each source calls the tensors of a Mobile DeepLabv3, what names do not say, and how near ones are told."""
 
 from __future__ import annotations
 
