@@ -30,7 +30,8 @@ POINTS: dict[str, tuple[int, dict[str, Any]]] = {
     "1.0 @ 320": (320, {}),
     "SSDLite, 1.0 @ 320": (320, {"width_mult": 1.0, "head": {"classes": 90}}),
     "DeepLabv3 1.0 @ 513 OS16": (
-        513, {"width_mult": 1.0, "padding": "same", "bn_eps": 1e-3, "head": {"classes": 20, "channels": 256}},
+        513,
+        {"width_mult": 1.0, "padding": "same", "bn_eps": 1e-3, "head": {"classes": 20, "channels": 256}},
     ),  # as TensorFlow has it
     "1.0 @ 513, output stride 16": (513, {"output_stride": 16}),
 }

@@ -48,7 +48,6 @@ def after(run: Run, stem: Path, threads: int, size: tuple[int, int]) -> Run:
 def places(map_size: tuple[int, ...], size: tuple[int, int], *, align_corners: bool) -> tuple[Places, Places]:
     """Where the rows and the columns of an input of `size` lie in its map."""
     rows, columns = (
-        upsample.resized(inner, outer, align_corners=align_corners)
-        for inner, outer in zip(map_size, size, strict=True)
+        upsample.resized(inner, outer, align_corners=align_corners) for inner, outer in zip(map_size, size, strict=True)
     )
     return rows, columns

@@ -31,7 +31,8 @@ from mobilenetv2.model_file import ModelFile
 from mobilenetv2.predictor import default_threads
 from mobilenetv2.terminal import table
 
-AGREE = 1e-3  # of the largest output, or of a mask's pixels: a runtime that differs by more computes something else and is not timed
+# of the largest output, or of a mask's pixels: a runtime that differs by more computes something else and is not timed
+AGREE = 1e-3
 BURST_S = 0.15
 ENGINE = "engine"
 PIXELS = "engine, uint8 pixels"  # its input is another, so its answer cannot be compared
@@ -97,7 +98,15 @@ class Worker:
         self, runtime: str, setting: Setting, *, python: str = sys.executable,
         environment: Mapping[str, str] = os.environ,
     ) -> None:  # fmt: skip
-        arguments = (runtime, setting.stem, setting.threads, setting.batch, *setting.size, setting.channels, setting.result)
+        arguments = (
+            runtime,
+            setting.stem,
+            setting.threads,
+            setting.batch,
+            *setting.size,
+            setting.channels,
+            setting.result,
+        )
         self._process = subprocess.Popen(
             [python, "-m", "mobilenetv2.benchmark.worker", *map(str, arguments)], env=dict(environment),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

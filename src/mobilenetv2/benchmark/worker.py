@@ -44,9 +44,7 @@ def started(name: str, stem: Path, threads: int, pixels: Array, result: Result) 
     return masks.after(run, stem, threads, pixels.shape[1:3])
 
 
-def main(
-    name: str, stem: Path, threads: int, batch: int, size: tuple[int, int], channels: int, result: Result
-) -> None:
+def main(name: str, stem: Path, threads: int, batch: int, size: tuple[int, int], channels: int, result: Result) -> None:
     if threads == 1 and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     os.environ["OMP_NUM_THREADS"] = str(threads)
@@ -94,4 +92,12 @@ def _peak_bytes() -> int:
 
 if __name__ == "__main__":
     height, width = int(sys.argv[5]), int(sys.argv[6])
-    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), (height, width), int(sys.argv[7]), cast("Result", sys.argv[8]))
+    main(
+        sys.argv[1],
+        Path(sys.argv[2]),
+        int(sys.argv[3]),
+        int(sys.argv[4]),
+        (height, width),
+        int(sys.argv[7]),
+        cast("Result", sys.argv[8]),
+    )
