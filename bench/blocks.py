@@ -28,7 +28,7 @@ from points import POINTS, image, stem, task_of, write_models
 from mobilenetv2 import spec, upsample
 from mobilenetv2.benchmark.masks import places
 from mobilenetv2.engine import cpu as cpus
-from mobilenetv2.engine import describe, lower, pack, reference
+from mobilenetv2.engine import describe, pack, reference
 from mobilenetv2.engine.head_operations import Branch, Mean, PixelHead, Pointwise
 from mobilenetv2.engine.masks import Masks
 from mobilenetv2.engine.operations import Block, Chain, Linear, Pool
@@ -85,7 +85,7 @@ class Steps:
 def expected(model: ModelFile, planned: Plan, pixels: Any) -> list[Any]:
     """What the reference makes of each step's input, which is what it made of the steps before, in float64."""
     backend = reference.ReferenceBackend(model, dtype=np.float64)
-    convs = {conv.name: conv for conv in lower.convolutions(model.info.spec)}
+    convs = {conv.name: conv for conv in spec.all_convolutions(model.info.spec)}
     maps: dict[str, Any] = {"image": pixels.astype(np.float64)}
     results: list[Any] = []
     for step in planned.steps:

@@ -99,7 +99,7 @@ def compare(point: str, threads: int, batch: int, rounds: int) -> list[str]:
     if task_of(point) != "segmentation":
         more = [] if batch > 1 or task_of(point) != "detection" else [decoding(point), ""]
         return [*turns(heading, point, outputs, threads, batch, rounds), *more]
-    both = [(name, result) for name in names for result in mask_results(name)]
+    both: list[tuple[str, Result]] = [(name, result) for name in names for result in mask_results(name)]
     return [
         *turns(f"{heading}: the network only, logits", point, outputs, threads, batch, rounds),
         *turns(f"{heading}: to the mask", point, both, threads, batch, rounds),
@@ -168,7 +168,9 @@ def starts(point: str) -> list[str]:
     """A table: loading to first answer, and memory beyond Python and NumPy, in fresh processes."""
     rows: list[str] = []
     masks = task_of(point) == "segmentation"
-    forms = [(name, result) for name in RUNTIMES for result in (mask_results(name) if masks else OUTPUTS)]
+    forms: list[tuple[str, Result]] = [
+        (name, result) for name in RUNTIMES for result in (mask_results(name) if masks else OUTPUTS)
+    ]
     for name, result in forms:
         found = [start(name, point, 2, 1, result) for _ in range(3)]
         for worker in found:
