@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from mobilenetv2 import image as photos
+from mobilenetv2.benchmark import masks
 from mobilenetv2.benchmark.measure import prepare
 from mobilenetv2.benchmark.worker import pixels_of
 from mobilenetv2.model_file import ModelFile, network_input, read
@@ -71,6 +72,8 @@ def write_models() -> None:
         if not stem(point).with_suffix(".npz").exists():
             model, pixels = _model_and_picture(point)
             prepare(model, stem(point), (size, size), pixels)
+        elif task_of(point) == "segmentation":  # the engine's code may have changed
+            masks.write(read(stem(point).with_suffix(".safetensors")).info, stem(point), (size, size))
 
 
 def _model_and_picture(point: str) -> tuple[ModelFile, np.ndarray[Any, Any] | None]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from mobilenetv2 import upsample
 from mobilenetv2.benchmark.runtimes import Array, Run
 from mobilenetv2.engine import cpu
-from mobilenetv2.engine.masks import Masks, compiled
+from mobilenetv2.engine.masks import Masks, machine_code
 from mobilenetv2.model_file import ModelInfo
 from mobilenetv2.spec import deeplab
 from mobilenetv2.upsample import Places
@@ -21,11 +21,16 @@ from mobilenetv2.upsample import Places
 SUFFIX = ".masks.npz"
 
 
-def write(info: ModelInfo, stem: Path, logits_BhwL: Array, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """The file that `after` reads; and the masks [B, H, W] of `logits_BhwL`, as the definition has them."""
+def write(info: ModelInfo, stem: Path, size: tuple[int, int]) -> None:
+    """The file that `after` reads, for inputs of `size`."""
+    head, stride = deeplab.head_of(info.spec), info.spec.backbone.output_stride
+    code = np.frombuffer(machine_code(cpu.chosen(), -(-size[1] // stride), head.outputs), np.uint8)
+    np.savez(stem.with_suffix(SUFFIX), code=code, align_corners=head.align_corners)
+
+
+def expected(info: ModelInfo, logits_BhwL: Array, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """The masks [B, H, W] of a map, as the definition has them."""
     aligned = deeplab.head_of(info.spec).align_corners
-    code = np.frombuffer(compiled(cpu.chosen(), *logits_BhwL.shape[2:]), np.uint8)
-    np.savez(stem.with_suffix(SUFFIX), code=code, align_corners=aligned)
     return upsample.best_classes(logits_BhwL, *places(logits_BhwL.shape[1:3], size, align_corners=aligned))
 
 
