@@ -21,7 +21,7 @@ class Look:
     """A map of logits [h, w, L] of a part of a picture, which begins at `top` and `left`: `rows` and `columns` say
     where each of the part's rows and columns lies in the map."""
 
-    logits_hwL: Float32Array
+    logits: Float32Array
     rows: Places
     columns: Places
     top: int = 0
@@ -48,17 +48,19 @@ def best_on_average(looks: Sequence[Look], size: tuple[int, int]) -> npt.NDArray
 
     Scores are kept for `ROWS` rows at a time. Raises `UsageError` for more than 256 classes.
     """
-    check_classes(looks[0].logits_hwL.shape[-1])
+    check_classes(looks[0].logits.shape[-1])
     mask_HW = np.empty(size, np.uint8)
     for first in range(0, size[0], ROWS):
         last = min(first + ROWS, size[0])
-        mask_HW[first:last] = summed_scores([look.within(first, last) for look in looks], (last - first, size[1])).argmax(-1)
+        mask_HW[first:last] = summed_scores(
+            [look.within(first, last) for look in looks], (last - first, size[1])
+        ).argmax(-1)
     return mask_HW
 
 
 def summed_scores(looks: Sequence[Look], size: tuple[int, int]) -> Float32Array:
     """The softmax scores [H, W, L] of all looks at a picture of `size`, resized and added up."""
-    total_HWL = np.zeros((*size, looks[0].logits_hwL.shape[-1]), np.float32)
+    total_HWL = np.zeros((*size, looks[0].logits.shape[-1]), np.float32)
     for look in looks:
         found_HWL = _scores(look)
         height, width = found_HWL.shape[:2]
@@ -68,7 +70,7 @@ def summed_scores(looks: Sequence[Look], size: tuple[int, int]) -> Float32Array:
 
 def _scores(look: Look) -> Float32Array:
     rows, columns = look.rows, look.columns
-    upper, lower = look.logits_hwL[rows.low], look.logits_hwL[rows.next]
+    upper, lower = look.logits[rows.low], look.logits[rows.next]
     mixed_HwL = upper + (lower - upper) * rows.part[:, np.newaxis, np.newaxis]
     steps_HwL = mixed_HwL.take(columns.next, 1)
     found_HWL = mixed_HwL.take(columns.low, 1)

@@ -1,4 +1,4 @@
-"""Masks of several looks made in the engine are those of the NumPy definition, where the scores are not all but equal."""
+"""Masks of several looks made in the engine are those of the NumPy definition, but where scores are all but equal."""
 
 from collections.abc import Sequence
 
@@ -76,7 +76,7 @@ def test_widths_around_those_of_vectors(cpu: Cpu, width: int) -> None:
 @pytest.mark.parametrize("cpu", runnable_levels(), ids=lambda cpu: cpu.name)
 def test_one_look_gives_the_classes_of_the_largest_logits(cpu: Cpu) -> None:
     one = look((17, 23), (65, 91), classes=256)
-    expected = upsample.best_classes(one.logits_hwL[np.newaxis], one.rows, one.columns)[0]
+    expected = upsample.best_classes(one.logits[np.newaxis], one.rows, one.columns)[0]
     assert (Averages(cpu, threads=3)([one], (65, 91)) == expected).mean() > 0.999  # but for equal scores
 
 
@@ -94,9 +94,7 @@ def test_equal_scores_are_the_first_class() -> None:
 
 def test_the_definition_keeps_what_a_picture_in_one_piece_would_have() -> None:
     seen = [look((5, 4), (40, 30), classes=6), look((3, 3), (20, 11), (17, 19), classes=6, seed=1)]
-    np.testing.assert_array_equal(
-        looks.best_on_average(seen, (40, 30)), looks.summed_scores(seen, (40, 30)).argmax(-1)
-    )
+    np.testing.assert_array_equal(looks.best_on_average(seen, (40, 30)), looks.summed_scores(seen, (40, 30)).argmax(-1))
 
 
 def test_more_classes_than_a_byte_can_name_are_refused() -> None:

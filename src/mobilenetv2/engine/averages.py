@@ -32,7 +32,7 @@ class Averages:
         self._renew(0)
 
     def __call__(self, looks: Sequence[Look], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-        check_classes(looks[0].logits_hwL.shape[-1])
+        check_classes(looks[0].logits.shape[-1])
         mask_HW = np.empty(size, np.uint8)
         if mask_HW.size:
             needs = table(looks, size)
@@ -65,31 +65,31 @@ def compiled(cpu: Cpu) -> bytes:
 
 def maps(looks: Sequence[Look]) -> Float32Array:
     """The looks' logits, one map after the other, and `abi.MOST_LANES` more elements."""
-    result = pack.aligned_zeros(sum(look.logits_hwL.size for look in looks) + abi.MOST_LANES)
+    result = pack.aligned_zeros(sum(look.logits.size for look in looks) + abi.MOST_LANES)
     at = 0
     for look in looks:
-        result[at : at + look.logits_hwL.size].reshape(look.logits_hwL.shape)[...] = look.logits_hwL
-        at += look.logits_hwL.size
+        result[at : at + look.logits.size].reshape(look.logits.shape)[...] = look.logits
+        at += look.logits.size
     return result
 
 
 def table(looks: Sequence[Look], size: tuple[int, int]) -> Float32Array:
     """What the code reads of `looks` at a picture of `size`, laid out as `abi` says."""
-    classes = looks[0].logits_hwL.shape[-1]
+    classes = looks[0].logits.shape[-1]
     own = [masks.table(look.rows, look.columns, classes) for look in looks]
     stride = _whole(size[1]) + abi.MOST_LANES
-    widest = max(look.logits_hwL.shape[1] for look in looks) * classes
+    widest = max(look.logits.shape[1] for look in looks) * classes
     scratch = 2 * classes * stride + 2 * _whole(widest) + abi.MOST_LANES
     words_at = [abi.AVERAGE_HEADER + abi.LOOK_WORDS * len(looks)]
     maps_at = [0]
     for look, part in zip(looks, own, strict=True):
         words_at.append(words_at[-1] + -(-part.size // masks.WORD))
-        maps_at.append(maps_at[-1] + look.logits_hwL.size)
+        maps_at.append(maps_at[-1] + look.logits.size)
     result = pack.aligned_zeros(masks.WORD * words_at[-1])
     words = result.view(np.int64)
     words[: abi.AVERAGE_HEADER] = (*size, len(looks), classes, stride, _whole(widest), scratch)
     for i, (look, part) in enumerate(zip(looks, own, strict=True)):
-        assert look.logits_hwL.shape == (look.rows.size, look.columns.size, classes), look.logits_hwL.shape
+        assert look.logits.shape == (look.rows.size, look.columns.size, classes), look.logits.shape
         assert look.bottom <= size[0], (look.bottom, size)
         assert look.left + len(look.columns.low) <= size[1], (look.left, size)
         start = abi.AVERAGE_HEADER + abi.LOOK_WORDS * i
