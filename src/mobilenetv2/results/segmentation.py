@@ -46,7 +46,8 @@ class Segmentation:
     @property
     def areas(self) -> tuple[Area, ...]:
         """The classes that some pixel has, the largest first; of equal ones the lower index."""
-        pixels_L = np.bincount(self.mask.reshape(-1), minlength=len(self.names))
+        # row by row: bincount makes 8 bytes of every pixel
+        pixels_L = np.sum([np.bincount(row, minlength=len(self.names)) for row in self.mask], axis=0)
         order = np.argsort(-pixels_L, kind="stable").tolist()
         return tuple(
             Area(i, self.names[i], int(pixels_L[i]), float(pixels_L[i] / self.mask.size)) for i in order if pixels_L[i]
