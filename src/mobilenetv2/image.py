@@ -100,7 +100,7 @@ def read(source: Source, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
     picture = np.empty((photo.height, photo.width, 3), np.uint8)
     for top in range(0, photo.height, 256):  # converted as a whole it would exist three times
         bottom = min(top + 256, photo.height)
-        picture[top:bottom] = photo.crop((0, top, photo.width, bottom))
+        picture[top:bottom] = np.asarray(photo.crop((0, top, photo.width, bottom)))
     return picture
 
 
