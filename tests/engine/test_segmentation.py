@@ -77,10 +77,10 @@ def test_threads_and_batches_change_no_bit(random_segmenter: RandomModel) -> Non
         np.testing.assert_array_equal(np.concatenate(together), expected)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     size=st.tuples(st.integers(1, 40), st.integers(1, 40)), widths=st.tuples(*[st.integers(1, 40)] * 3),
-    classes=st.integers(1, 40), aspp=st.booleans(), stride=st.sampled_from([4, 8]),
+    classes=st.integers(1, 40), aspp=st.booleans(), stride=st.sampled_from([8, 16]),
     padding=st.sampled_from(["same", "symmetric"]), threads=st.integers(1, 3), batch=st.integers(1, 4),
 )  # fmt: skip
 def test_any_size_and_any_number_of_channels_agrees(
@@ -89,8 +89,8 @@ def test_any_size_and_any_number_of_channels_agrees(
 ) -> None:  # fmt: skip
     first, second, head = widths
     model = random_segmenter(
-        stages=((1, first, 1, 2), (2, second, 2, 2)), round_nearest=1, output_stride=stride, padding=padding,
-        head={"aspp": aspp, "rates": (1, 3), "channels": head, "classes": classes},
+        stages=((1, first, 1, 2), (2, second, 1, 2), (2, second, 2, 2)), round_nearest=1, output_stride=stride,
+        padding=padding, head={"aspp": aspp, "rates": (1, 3), "channels": head, "classes": classes},
     )  # fmt: skip
     assert_agrees(Engine(model, size=size, threads=threads, batch=batch), model, pictures(size, batch=batch))
 
