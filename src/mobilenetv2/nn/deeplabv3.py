@@ -53,7 +53,7 @@ class DeepLabV3(Backbone):
         The same in training and evaluation, but for batch norm and dropout. One picture can train too: see
         `PooledNorm`.
         """
-        x_BChw = self._last_map(images_BCHW)
+        x_BChw = self.last_map(images_BCHW)
         pooled_BC11 = self.pooling(x_BChw.mean((2, 3), keepdim=True))
         side_by_side = [pooled_BC11.expand(-1, -1, *x_BChw.shape[2:]), *(branch(x_BChw) for branch in self.branches)]
         projected_BChw = self.project(torch.cat(side_by_side, dim=1))

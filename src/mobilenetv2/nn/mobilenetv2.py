@@ -150,7 +150,7 @@ class Backbone(nn.Module):
         out = self._backbone(images_BCHW, found)
         return {**found, "out": out} if spec.has_last(self.spec) else found
 
-    def _last_map(self, images_BCHW: Tensor) -> Tensor:
+    def last_map(self, images_BCHW: Tensor) -> Tensor:
         """What `features` gives: [B, last_channel, h, w]."""
         if self.spec.backbone.shortcut == "expansion":
             return self._backbone(images_BCHW, {})
@@ -228,7 +228,7 @@ class MobileNetV2(Backbone):
         self.apply(initialise)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self._last_map(x).mean((2, 3)))
+        return self.classifier(self.last_map(x).mean((2, 3)))
 
 
 def mobilenet_v2(
