@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mobilenetv2 import cli_paper, paper
+from mobilenetv2 import cli_paper_tables, paper
 from mobilenetv2.paper import measure
 
 Run = Callable[..., Any]
@@ -34,7 +34,15 @@ def test_options_that_exclude_or_need_each_other_are_said(run: Run) -> None:
 
 
 def test_the_verbs_that_measure_are_those_of_the_tables_that_can_be(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert set(cli_paper.MEASURED) == set(measure.MEASURED) <= paper.TABLES.keys()
+    assert set(measure.MEASURED) <= set(cli_paper_tables.VERBS) <= paper.TABLES.keys()
     monkeypatch.setattr(measure, "milliseconds", lambda spec, size: 19.5)
     assert "19.5°" in run("paper", "table6", "--measure").out
     assert run("paper", "table5", "--measure").code == 2
+
+
+def test_each_table_is_measured_on_its_own_kind_of_pictures(run: Run) -> None:
+    for table, option in (("table4", "--imagenet"), ("table6", "--coco"), ("table7", "--voc")):
+        alone = run("paper", table, option, "somewhere")
+        assert (alone.code, alone.err) == (2, f"error: {option} and --model belong together: give both\n")
+    scales = run("paper", "table7", "--multi-scale")
+    assert (scales.code, scales.err) == (2, "error: --multi-scale is for measuring: give --voc and --model too\n")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from typing import Any, Literal
 
@@ -18,8 +19,8 @@ UNITS = {"K": 10**3, "M": 10**6, "B": 10**9}
 class Cell:
     """One cell. `printed` and `ours` are as they are shown; "" where there is none.
 
-    `exact` is ours in full, where it was counted. `reason` says why they differ, or by which convention they agree; a
-    computed cell that differs has one.
+    `exact` is ours in full, where it was counted. `reason` says why they differ, by which convention they agree, or
+    under which conditions ours was measured; a computed cell that differs has one.
     """
 
     printed: str
@@ -115,6 +116,12 @@ def _parts(printed: str) -> tuple[str, str, int]:
     assert found, printed
     number, unit = found.groups()
     return number, unit, len(number.partition(".")[2])
+
+
+def with_column(table: Table, title: str, by_row: Mapping[str, Cell]) -> Table:
+    """The table with one more column: an empty cell where a row has none."""
+    rows = tuple((row, (*cells, by_row.get(row, Cell("", "")))) for row, cells in table.rows)
+    return replace(table, columns=(*table.columns, title), rows=rows)
 
 
 def quoted(printed: str) -> Cell:

@@ -1,19 +1,18 @@
-"""What a table gets where it is asked to measure: columns with the engine's time, and with accuracy on ImageNet."""
+"""What a table gets where it is asked to measure time: which networks its rows are, and a column of the engine's."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from mobilenetv2.errors import UsageError
 from mobilenetv2.model_file import ModelFile, ModelInfo
 from mobilenetv2.paper import grid
-from mobilenetv2.paper.cells import Cell, Table
+from mobilenetv2.paper.cells import Cell, Table, with_column
 from mobilenetv2.preprocessing import recipe
 from mobilenetv2.spec import Spec, SSDLite, tensors
 
@@ -27,39 +26,17 @@ def networks(table: str) -> Networks:
 
 
 def with_times(table: Table, *, progress: Callable[[int, int], None] = lambda done, total: None) -> Table:
-    """The table with a column of the engine's times on one thread of this machine, in milliseconds."""
+    """The table with a column of the engine's times on one thread of this machine, in milliseconds, beside the phone's
+    that are printed."""
+    from mobilenetv2.engine import cpu
+
     rows = networks(table.name)
-    times: dict[str, str] = {}
+    times: dict[str, Cell] = {}
+    how = f"{cpu.model_name()}, one thread, float32, random weights; median of at least {RUNS} runs"
     for done, (row, (spec, size)) in enumerate(rows.items(), start=1):
-        times[row] = f"{milliseconds(spec, size):.1f}"
+        times[row] = Cell("", f"{milliseconds(spec, size):.1f}", "measured here", how)
         progress(done, len(rows))
-    return _with_column(table, "engine ms, 1 thread", times)
-
-
-def with_accuracies(table: Table, imagenet: str, models: Sequence[str]) -> Table:
-    """The table with a column of the top-1 in per cent that `models` (files or zoo names) have on `imagenet`, a folder.
-
-    Each stands in the row of its width and resolution. Raises `UsageError` for a model that no row describes, and what
-    loading and evaluating do.
-    """
-    from mobilenetv2.data.classification import open_classification
-    from mobilenetv2.evaluate import evaluate
-    from mobilenetv2.predictor import load
-
-    rows = {(spec.task, spec.backbone.width_mult, size): row for row, (spec, size) in networks(table.name).items()}
-    found: dict[str, str] = {}
-    for name in models:
-        predictor = load(name)
-        info = predictor.info
-        row = rows.get((info.task, info.spec.backbone.width_mult, info.preprocessing.size[0]))
-        if row is None or info.task != "classification":
-            size = "x".join(map(str, info.preprocessing.size))
-            what = f"{info.task} of width {info.spec.backbone.width_mult:g} at {size}"
-            known = ", ".join(rows.values())
-            raise UsageError(f"{name} is for {what}, which is no row of {table.name}: they are {known}")
-        evaluation = evaluate(predictor, open_classification(imagenet, classes=info))
-        found[row] = f"{100 * evaluation.top1:.1f} ({evaluation.n} pictures)"
-    return _with_column(table, "top-1 here", found)
+    return with_column(table, "engine ms, 1 thread", times)
 
 
 def milliseconds(spec: Spec, size: int) -> float:
@@ -88,15 +65,6 @@ def random_model(spec: Spec, size: int, *, seed: int = 0) -> ModelFile:
             values[name] = np.full(shape, name.endswith((".weight", "running_var")), np.float32)
     kind = "torchvision-v1" if spec.task == "classification" else "ssd"
     return ModelFile(ModelInfo(spec, recipe(kind, size)), values)
-
-
-def _with_column(table: Table, title: str, by_row: Mapping[str, str]) -> Table:
-    rows = tuple((row, (*cells, _measured(by_row.get(row)))) for row, cells in table.rows)
-    return replace(table, columns=(*table.columns, title), rows=rows)
-
-
-def _measured(text: str | None) -> Cell:
-    return Cell("", "") if text is None else Cell("", text, "measured here")
 
 
 _NETWORKS: dict[str, Callable[[], Networks]] = {

@@ -1,0 +1,152 @@
+"""The verbs below `paper` for tables: recomputed, and measured here where time, pictures or weights are given."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mobilenetv2 import paper
+from mobilenetv2.cli_options import Json, MultiScale
+from mobilenetv2.errors import UsageError
+from mobilenetv2.terminal import progress_bar
+
+if TYPE_CHECKING:
+    from mobilenetv2.paper.accuracies import Progress
+    from mobilenetv2.paper.cells import Table
+
+Markdown = Annotated[bool, typer.Option("--markdown", help="A Markdown table instead of plain text.")]
+Out = Annotated[Path | None, typer.Option(metavar="FILE", help="Write it here instead.")]
+Measure = Annotated[bool, typer.Option("--measure", help="Add the engine's time on one thread of this machine.")]
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", help="A model file or name to measure on them; may be given several times."),
+]
+ImageNet = Annotated[str | None, typer.Option(metavar="DIR", help="Labelled pictures on which --model is measured.")]
+COCO = Annotated[str | None, typer.Option(metavar="DIR", help="Pictures with boxes on which --model is measured.")]
+VOC = Annotated[str | None, typer.Option(metavar="DIR", help="Pictures with masks on which --model is measured.")]
+
+
+def plain(name: str) -> Callable[..., None]:
+    """The verb of a table that is recomputed only."""
+
+    def verb(as_json: Json = False, markdown: Markdown = False, out: Out = None) -> None:
+        _write(paper.table(name), as_json=as_json, markdown=markdown, out=out)
+
+    what = "The counted layers against equation (1) and the" if name == "equations" else f"{name.capitalize()}:"
+    verb.__doc__ = (
+        f"{what} bottleneck's cost, term by term." if name == "equations" else f"{what} printed and recomputed values."
+    )
+    return verb
+
+
+def of_classifiers(name: str) -> Callable[..., None]:
+    """The verb of a table with rows of ours that classify."""
+
+    def verb(
+        as_json: Json = False,
+        markdown: Markdown = False,
+        out: Out = None,
+        measure: Measure = False,
+        imagenet: ImageNet = None,
+        model: Models = None,
+    ) -> None:
+        def measured(table: Table, folder: str, models: list[str], progress: Progress) -> Table:
+            from mobilenetv2.paper.accuracies import on_imagenet
+
+            return on_imagenet(table, folder, models, progress=progress)
+
+        table = _with_accuracies(name, "--imagenet", imagenet, model, measured)
+        _write(_with_times(table) if measure else table, as_json=as_json, markdown=markdown, out=out)
+
+    verb.__doc__ = f"{name.capitalize()}: printed and recomputed values, and what is measured here."
+    return verb
+
+
+def table6(
+    as_json: Json = False,
+    markdown: Markdown = False,
+    out: Out = None,
+    measure: Measure = False,
+    coco: COCO = None,
+    model: Models = None,
+) -> None:
+    """Table 6, detectors: printed and recomputed values, and what is measured here."""
+
+    def measured(table: Table, folder: str, models: list[str], progress: Progress) -> Table:
+        from mobilenetv2.paper.accuracies import on_coco
+
+        return on_coco(table, folder, models, progress=progress)
+
+    table = _with_accuracies("table6", "--coco", coco, model, measured)
+    _write(_with_times(table) if measure else table, as_json=as_json, markdown=markdown, out=out)
+
+
+def table7(
+    as_json: Json = False,
+    markdown: Markdown = False,
+    out: Out = None,
+    voc: VOC = None,
+    model: Models = None,
+    multi_scale: MultiScale = False,
+) -> None:
+    """Table 7, segmentation: printed and recomputed values, and what is measured here."""
+    if multi_scale and voc is None:
+        raise UsageError("--multi-scale is for measuring: give --voc and --model too")
+
+    def measured(table: Table, folder: str, models: list[str], progress: Progress) -> Table:
+        from mobilenetv2.paper.accuracies import on_voc
+
+        return on_voc(table, folder, models, multi_scale=multi_scale, progress=progress)
+
+    _write(
+        _with_accuracies("table7", "--voc", voc, model, measured), as_json=as_json, markdown=markdown, out=out
+    )  # fmt: skip
+
+
+def _with_accuracies(
+    name: str,
+    option: str,
+    folder: str | None,
+    models: list[str] | None,
+    measured: Callable[[Table, str, list[str], Progress], Table],
+) -> Table:
+    """The table, with the column of `measured` where a folder and models are given."""
+    if (folder is None) != (not models):
+        raise UsageError(f"{option} and --model belong together: give both")
+    table = paper.table(name)
+    if folder is None or models is None:
+        return table
+    with progress_bar(name, "pictures") as advance:
+        return measured(table, folder, models, advance)
+
+
+def _with_times(table: Table) -> Table:
+    from mobilenetv2.paper.measure import with_times
+
+    with progress_bar(table.name, "networks") as advance:
+        return with_times(table, progress=advance)
+
+
+def _write(table: Table, *, as_json: bool, markdown: bool, out: Path | None) -> None:
+    from mobilenetv2 import files
+
+    if as_json and markdown:
+        raise UsageError("--json and --markdown exclude each other: give one of them")
+    text = json.dumps(table.to_json(), ensure_ascii=False) if as_json else ""
+    text = text or (table.markdown() if markdown else table.text())
+    if out is None:
+        print(text)
+    else:
+        files.write_text(out, text + "\n")
+
+
+VERBS: dict[str, Callable[..., None]] = {
+    "table4": of_classifiers("table4"),
+    "grid": of_classifiers("grid"),
+    "table6": table6,
+    "table7": table7,
+}

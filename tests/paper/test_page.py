@@ -1,0 +1,83 @@
+"""docs/paper.md: what it names is there, its commands are accepted, its pictures are those that are drawn now."""
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from mobilenetv2 import cli
+from mobilenetv2.train import recipes
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "paper.md"
+TEXT = PAGE.read_text()
+SECTIONS = (
+    "Abstract", "1 Introduction", "2 Related work", "3 Preliminaries, discussion and intuition",
+    "3.1 Depthwise separable convolutions", "3.2 Linear bottlenecks", "3.3 Inverted residuals",
+    "3.4 Information flow interpretation", "4 Model architecture", "5 Implementation notes",
+    "5.1 Memory efficient inference", "6 Experiments", "6.1 ImageNet classification", "6.2 Object detection",
+    "6.3 Semantic segmentation", "6.4 Ablation study", "7 Conclusions and future work",
+    "Appendix A: bottleneck transformation", "Appendix B: semantic segmentation results",
+)  # fmt: skip
+FILES = sorted(set(re.findall(r"`([\w/]+\.py|paper/\w+\.json)(?::[\w.]+)?`", TEXT)))
+NAMES = sorted(set(re.findall(r"`([\w/]+)\.py:([\w.]+)`", TEXT)))
+COMMANDS = [
+    line
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+    for line in block.replace("\\\n", "").splitlines()
+    if not language and line.startswith("mobilenetv2 ")
+]
+
+
+def test_the_page_has_every_section_of_the_paper_in_its_order() -> None:
+    headings = re.findall(r"^#{2,3} (.+)$", TEXT, re.MULTILINE)
+    assert [heading for heading in headings if heading in SECTIONS] == list(SECTIONS)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_file_that_is_named_exists(file: str) -> None:
+    assert (ROOT / file).exists() or (ROOT / "src" / "mobilenetv2" / file).exists()
+
+
+@pytest.mark.parametrize(("module", "name"), NAMES, ids=lambda part: part)
+def test_every_function_that_is_named_exists(module: str, name: str) -> None:
+    found = importlib.import_module(f"mobilenetv2.{module.replace('/', '.')}")
+    for part in name.split("."):
+        found = getattr(found, part)
+    assert callable(found)
+
+
+def test_the_page_names_many_functions_and_commands() -> None:
+    assert len(NAMES) > 40
+    assert len(COMMANDS) > 15
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_one_that_the_command_line_accepts(command: str) -> None:
+    """Its verbs and options; nothing is run."""
+    verb = typer.main.get_command(cli.app)
+    words = shlex.split(command, comments=True)[1:]
+    while hasattr(verb, "commands"):
+        verb = verb.commands[words.pop(0)]  # pyright: ignore[reportAttributeAccessIssue]
+    verb.make_context(verb.name, list(words))
+    if "--recipe" in words:
+        task = words[words.index("--task") + 1] if "--task" in words else "classification"
+        recipe = recipes.of_task(task)[words[words.index("--recipe") + 1]]
+        for option, value in zip(words, words[1:], strict=False):
+            assert option != "--set" or hasattr(recipe, value.partition("=")[0]), value
+
+
+@pytest.mark.parametrize("picture", re.findall(r"!\[[^]]+\]\((paper/[\w-]+\.png)\)", TEXT))
+def test_every_picture_is_there_and_small(picture: str) -> None:
+    content = (PAGE.parent / picture).read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert len(content) < 150_000
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_every_figure_is_set_beside_the_papers_own(number: int) -> None:
+    (paragraph,) = re.findall(rf"^\*\*Figure {number}\*\* .*?(?=\n\n!|\n\n#|\n\n\*\*)", TEXT, re.DOTALL | re.MULTILINE)
+    assert "*Same message*" in paragraph
