@@ -12,11 +12,12 @@ SUFFIX = ".zh-CN.md"
 PAGES = sorted([*ROOT.glob(f"*{SUFFIX}"), *ROOT.glob(f"docs/**/*{SUFFIX}")])
 
 FENCE = re.compile(r"```")
-GENERATED = re.compile(r"<!-- (?!end -->)")  # a table as a verb prints it, down to <!-- end -->
+GENERATED = re.compile(r"<!-- (?!end)\w+ -->")  # a table as a verb prints it, down to <!-- end -->
 ROW, ITEM, HEADING = re.compile(r"\|"), re.compile(r"- |\d+\. "), re.compile(r"(#+) (.+)")
 LINK = re.compile(r"\]\(([^)]+)\)")
 CODE = re.compile(r"`([^`]+)`")
-NUMBER = re.compile(r"\d+(?:[.,]\d+)*(?:e-?\d+)?")
+NUMBER = re.compile(r"(\d+(?:[.,]\d+)*(?:e-?\d+)?)(?: (million|万))?")
+UNITS = {"": 1, "million": 10**6, "万": 10**4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,8 @@ class Piece:
 
     @property
     def numbers(self) -> list[str]:
-        return sorted(NUMBER.findall(LINK.sub("]", CODE.sub("", self.text))))
+        found = NUMBER.findall(LINK.sub("]", CODE.sub("", self.text)))
+        return sorted(f"{float(number) * UNITS[unit]:,.0f}" if unit else number for number, unit in found)
 
 
 def english_of(page: Path) -> Path:
@@ -152,8 +154,8 @@ def test_both_pages_lead_to_each_other_below_their_titles(page: Path) -> None:
         assert one.read_text().splitlines()[2] == switch(one)
 
 
-def test_the_readme_has_a_chinese_page() -> None:
-    assert ROOT / f"README{SUFFIX}" in PAGES
+def test_the_readme_and_the_walk_through_the_paper_are_there_in_chinese() -> None:
+    assert {ROOT / f"README{SUFFIX}", ROOT / f"docs/paper{SUFFIX}"} <= set(PAGES)
 
 
 ENGLISH = """# Title
@@ -173,7 +175,7 @@ make demo
 | 0.35 | 1,024 |
 
 - one
-- two
+- two of 5 million
 """
 CHINESE = """# 标题
 
@@ -192,7 +194,7 @@ make demo
 | 0.35 | 1,024 |
 
 - 一
-- 二
+- 500 万个中的两个
 """
 
 
@@ -200,14 +202,15 @@ make demo
     ("before", "after", "said"),
     [
         ("5.6 ms", "5.7 ms", r"page.zh-CN.md:5 is not page.md:5: numbers \['5.6'\] for \['5.7'\]: It takes 5.7"),
+        ("5 million", "6 million", r"numbers \['5,000,000'\] for \['6,000,000'\]"),
         ("`engine`", "`torch`", r"names \['engine'\] for \['torch'\]"),
         ("(#the-table)", "(other.md)", r"links \['#表'\] for \['other.md'\]"),
         ("make demo", "make test", "another code block:\n```\nmake demo"),
         ("## The table", "### The table", "a heading of level 2 for a heading of level 3: ### The table"),
         ("| 0.35 | 1,024 |", "| 0.35 | 1,025 |", r"numbers \['0.35', '1,024'\] for \['0.35', '1,025'\]"),
         ("| 0.35 | 1,024 |", "| 0.35 | 1,024 | - |", "a table row of 2 cells for a table row of 3 cells"),
-        ("- two\n", "- two\n- three\n", "only page.md:19 has this list item: - three"),
-        ("- two\n", "", "only page.zh-CN.md:18 has this list item: - 二"),
+        ("million\n", "million\n- three\n", "only page.md:19 has this list item: - three"),
+        ("- two of 5 million\n", "", "only page.zh-CN.md:18 has this list item: - 500 万个中的两个"),
         ("- one\n", "A paragraph.\n\n- one\n", "a list item for a paragraph: A paragraph."),
     ],
 )
