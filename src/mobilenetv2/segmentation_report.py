@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mobilenetv2 import charts_segmentation, files, image, plots
+from mobilenetv2 import charts_segmentation, files, image, plots, segmentation_metrics
 from mobilenetv2.errors import UsageError
 from mobilenetv2.evaluate import csv_text, json_number, slug
 from mobilenetv2.evaluate_segmentation import CLASS_COLUMNS, MaskOutcome, SegmentationEvaluation
@@ -24,6 +24,7 @@ DRAWN = 40  # pictures, unless told otherwise
 GOOD = 0.75  # a picture's own mean IoU from which its edge on a contact sheet is green
 
 _SHEET, _COLUMNS, _PANEL = 12, 2, 260
+_NAMED = 4  # classes below a picture on a sheet
 _PANELS = 480
 
 
@@ -108,13 +109,14 @@ def draw(outcome: MaskOutcome, names: Sequence[str], *, side: int) -> plots.UInt
 
 
 def _words(outcome: MaskOutcome, names: Sequence[str]) -> tuple[str, str]:
-    true = np.bincount(outcome.truth.read_mask().reshape(-1), minlength=256)[: len(names)]
-    found = np.bincount(outcome.mask.reshape(-1), minlength=256)[: len(names)]
-    listed = [
-        ", ".join(names[int(i)] for i in np.argsort(-counts, kind="stable") if counts[i]) for counts in (true, found)
-    ]
-    figure = "nothing counts" if math.isnan(outcome.miou) else f"{100 * outcome.miou:.0f} %"
-    return f"{figure}  {outcome.truth.path.name}", f"{listed[0]} | found: {listed[1]}"
+    """The picture's mean IoU and name, and those of its classes that were found worst."""
+    if math.isnan(outcome.miou):
+        return f"nothing counts  {outcome.truth.path.name}", ""
+    true_HW = outcome.truth.read_mask()
+    iou = segmentation_metrics.scores(segmentation_metrics.confusion(outcome.mask, true_HW, len(names))).iou
+    worst = [int(i) for i in np.argsort(iou, kind="stable")[:_NAMED] if iou[i] < GOOD]
+    listed = ", ".join(f"{names[i]} {100 * iou[i]:.0f} %" for i in worst)
+    return f"{100 * outcome.miou:.0f} %  {outcome.truth.path.name}", listed
 
 
 def _write_sheets(evaluation: SegmentationEvaluation, outcomes: Sequence[MaskOutcome], folder: Path, name: str) -> None:

@@ -20,6 +20,7 @@ from mobilenetv2.data.segmentation_augment import Labelled
 from mobilenetv2.errors import DatasetError, SpecError, UsageError
 from mobilenetv2.image import prepare, recipe
 from mobilenetv2.model_file import ModelFile
+from mobilenetv2.plots import colour_of
 from mobilenetv2.train import TrainingRun, fit, recipes, schedule
 from mobilenetv2.train.masked_pictures import open_segmentation_training
 from mobilenetv2.train.recipe_fields import with_settings
@@ -89,6 +90,10 @@ def test_masks_of_generated_shapes_are_learned_a_little(tmp_path: Path) -> None:
     assert "segmentation network" in page
     assert "classifier" not in page
     assert "The pictures where it errs most" in page
+    assert "How right masks are near boundaries" in page
+    red, green, blue = colour_of(1)
+    assert f'<i style="background:rgb({red},{green},{blue})"></i>shape' in page
+    assert "<td>all</td>" not in page  # pictures with a class do not add up to pictures
 
 
 def test_the_same_arguments_give_the_same_weights_and_so_does_a_resumed_run(

@@ -33,6 +33,7 @@ from mobilenetv2.data.segmentation_augment import sizes_differ
 from mobilenetv2.errors import Error
 
 _CHUNK = 64  # pictures that wait in memory
+_LISTED = 3  # classes that are named below a picture, those with the most pixels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -312,7 +313,8 @@ def _drawn(sample: SegmentationSample, names: Sequence[str]) -> tuple[plots.UInt
         return plots.thumbnail(rgb), ""
     pixels = np.bincount(mask_HW.reshape(-1))[: len(names)].tolist()
     counts = Counter({names[i]: n for i, n in enumerate(pixels) if n and names[i] != BACKGROUND})
-    words = ", ".join(f"{name} {_percent(count, mask_HW.size)}" for name, count in counts.most_common()) or BACKGROUND
+    listed = [f"{name} {_percent(count, mask_HW.size)}" for name, count in counts.most_common(_LISTED)]
+    words = ", ".join(listed + [f"{len(counts) - _LISTED} more"] * (len(counts) > _LISTED)) or BACKGROUND
     return plots.photo_with_mask(rgb, mask_HW, names, sides=(plots.TILE, plots.TILE)), words
 
 

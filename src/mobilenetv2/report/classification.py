@@ -27,7 +27,7 @@ from mobilenetv2.report.tasks import BATCH, Card, Progress, Section, held_out_of
 MISTAKES = 24  # thumbnails: 8 KB each
 GALLERY = 24
 
-NOUN, NETWORK, PREDICT = "classifier", "MobileNetV2", ""
+NOUN, NETWORK, PREDICT, ADD_UP = "classifier", "MobileNetV2", "", True
 NEEDED = frozenset(("n", "top1", "top1_interval95", "macro_recall", "calibration", "classes", "confusion", "mistakes"))
 
 

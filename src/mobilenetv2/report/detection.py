@@ -33,7 +33,7 @@ from mobilenetv2.results import Detection, Detections
 DRAWN = 12  # pictures beside their truth: 40 KB each
 GALLERY = 24
 
-NOUN, NETWORK, PREDICT = "detector", "SSDLite on MobileNetV2", " --draw drawn"
+NOUN, NETWORK, PREDICT, ADD_UP = "detector", "SSDLite on MobileNetV2", " --draw drawn", True
 NEEDED = frozenset(
     ("n", "boxes", "voc_ap50", "ap", "ap75", "sure_score", "classes", "confusion", "curves", "worst", "right",
      "confused", "missed", "false", "backend")

@@ -50,6 +50,18 @@ def photos(tiles: Iterable[Tile], *, wide: bool = False) -> Html:
     return tag("div", *map(_photo, tiles), class_="photos wide" if wide else "photos")
 
 
+def key(colours: Iterable[tuple[plots.Colour, str]]) -> Html:
+    """What colours stand for: a patch of each and its text."""
+    return tag(
+        "p",
+        *(
+            tag("span", tag("i", style=f"background:rgb({red},{green},{blue})"), text)
+            for (red, green, blue), text in colours
+        ),
+        class_="key",
+    )
+
+
 def sentences(title: str, lines: Sequence[str]) -> list[Html]:
     """A list below a line."""
     listed = tag("ul", *(tag("li", line) for line in lines), class_="frame")

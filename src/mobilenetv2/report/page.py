@@ -103,7 +103,8 @@ def _data(facts: Facts) -> list[Html]:
         if len(counts) == len(check.names) and counts != columns.get(part):
             columns[title] = counts
     rows = [(name, *(f"{counts[i]:,}" for counts in columns.values())) for i, name in enumerate(check.names)]
-    rows.append(("all", *(f"{sum(counts):,}" for counts in columns.values())))
+    if facts.task.ADD_UP:
+        rows.append(("all", *(f"{sum(counts):,}" for counts in columns.values())))
     rows += [
         (name, *(f"{numbers[part]:,}" if part in numbers else "" for part in columns))
         for name, numbers in facts.task.count_rows(facts)
@@ -111,9 +112,10 @@ def _data(facts: Facts) -> list[Html]:
     found = [facts.relative(finding) for finding in check.findings]
     if len(found) > FINDINGS:
         found[FINDINGS:] = [f"and {len(found) - FINDINGS:,} more, which mobilenetv2 check lists"]
+    counted = "class" if facts.task.ADD_UP else "pictures with"
     decided = facts.settings.get("notes", [])[len(check.findings) :]  # the findings come first
     return [
-        table(rows, header=("class", *columns), right=range(1, len(columns) + 1), class_="counts"),
+        table(rows, header=(counted, *columns), right=range(1, len(columns) + 1), class_="counts"),
         *sentences("What the data check found:" if found else "The data check found nothing wrong.", found),
         *(sentences("What follows from that, and from the starting weights:", decided) if decided else []),
         *facts.task.gallery(facts),

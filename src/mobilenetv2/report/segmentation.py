@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from mobilenetv2 import charts_segmentation, evaluate_segmentation, segmentation_metrics, segmentation_report
+from mobilenetv2 import charts_segmentation, evaluate_segmentation, plots, segmentation_metrics, segmentation_report
 from mobilenetv2.data import segmentation_check
 from mobilenetv2.data.classification import place
+from mobilenetv2.data.masks import BACKGROUND
 from mobilenetv2.data.segmentation import Places, SegmentationData, SegmentationSample, open_parts
 from mobilenetv2.data.segmentation_check import SegmentationCheck
 from mobilenetv2.errors import Error
@@ -20,15 +21,15 @@ from mobilenetv2.evaluate_segmentation import MaskOutcome, SegmentationEvaluatio
 from mobilenetv2.plots import Tile
 from mobilenetv2.predictor import Predictor
 from mobilenetv2.report.facts import Facts
-from mobilenetv2.report.markup import Html, bar, chart, percent, photos, table, tag
+from mobilenetv2.report.markup import Html, bar, chart, key, percent, photos, table, tag
 from mobilenetv2.report.tasks import BATCH, Card, Progress, Section, held_out_of
 from mobilenetv2.results import class_names
 
 DRAWN = 12  # pictures beside their truth
 _PANEL = 260  # pixels of a picture's longer side
 
-NOUN, NETWORK, PREDICT = "segmentation network", "DeepLabv3 on MobileNetV2", " --draw drawn"
-NEEDED = frozenset(("n", "miou", "pixel_accuracy", "classes", "confusion", "worst", "backend"))
+NOUN, NETWORK, PREDICT, ADD_UP = "segmentation network", "DeepLabv3 on MobileNetV2", " --draw drawn", False
+NEEDED = frozenset(("n", "miou", "pixel_accuracy", "classes", "confusion", "boundary", "worst", "backend"))
 
 
 def read_check(values: Any) -> SegmentationCheck:
@@ -86,7 +87,7 @@ def gallery(facts: Facts) -> list[Html]:
         tiles = segmentation_check.gallery(facts.check, parts) if parts else []
     except Error:  # a picture has gone since
         tiles = []
-    return [photos(tiles)] if tiles else []
+    return [key(_colours(facts.check.names)), photos(tiles)] if tiles else []
 
 
 def _scores(facts: Facts) -> tuple[float | None, float | None]:
@@ -124,6 +125,9 @@ def _classes(facts: Facts) -> list[Html]:
             chart(charts_segmentation.class_iou(scores, names), "Intersection over union of each class"),
             chart(charts_segmentation.mask_confusion(scores, names), f"Confusion matrix of {len(names)} classes"),
         ]
+        bands = [segmentation_metrics.Band(**band) for band in found["boundary"] if band["pixels"]]
+        if bands:
+            parts.append(chart(charts_segmentation.boundary(bands, scores), "How right masks are near boundaries"))
     return parts
 
 
@@ -152,7 +156,12 @@ def _drawn(facts: Facts) -> list[Html]:
         "The photo is on the left, the true classes in the middle and those that were found on the right, by the mean "
         "IoU of the picture’s own classes. What does not count is paler in the truth."
     )
-    return [tag("p", text), photos(tiles, wide=True)]
+    return [tag("p", text), key(_colours(names)), photos(tiles, wide=True)]
+
+
+def _colours(names: tuple[str, ...]) -> list[tuple[plots.Colour, str]]:
+    """What `plots.photo_with_mask` paints the classes with."""
+    return [(plots.colour_of(i), name) for i, name in enumerate(names) if name != BACKGROUND]
 
 
 def _tile(one: Mapping[str, Any], sample: SegmentationSample | None, names: tuple[str, ...]) -> Tile | None:

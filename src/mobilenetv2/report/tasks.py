@@ -39,6 +39,7 @@ class TaskReport(Protocol):
     NETWORK: str
     NEEDED: frozenset[str]  # the keys of `measured`
     PREDICT: str  # options that `predict` is shown with
+    ADD_UP: bool  # whether each thing that a check counts is of one class: if not, it counts pictures with the class
 
     def read_check(self, values: Any) -> Any:
         """The `Check` that was written as JSON. Raises `KeyError`, `TypeError` or `ValueError` where it was none."""
