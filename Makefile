@@ -19,8 +19,10 @@ format: .venv/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: .venv/.dev              ## the generated pages: docs/cli.md
+docs: .venv/.dev              ## what is generated of the pages: docs/cli.md, the pictures of docs/paper.md
 	$(BIN)/python -m typer mobilenetv2.cli utils docs --name mobilenetv2 --output docs/cli.md
+	$(BIN)/mobilenetv2 paper all --out build/paper
+	cp build/paper/figure[1-6].png build/paper/orthant.png build/paper/figures.json docs/paper
 
 bench: .venv/.dev             ## timings, written to bench/results (an hour; installs the other runtimes beside ours)
 	$(BIN)/python bench/startup.py

@@ -107,6 +107,26 @@ def table7(
     )  # fmt: skip
 
 
+def appendix(
+    as_json: Json = False,
+    markdown: Markdown = False,
+    out: Out = None,
+    model: Annotated[str | None, typer.Option(help="Trained weights on which Lemma 2 is checked.")] = None,
+    photo: Annotated[list[str] | None, typer.Option(help="What they see; may be given several times.")] = None,
+) -> None:
+    """What ReLU collapses, by Theorem 1 and counted; with --model Lemma 2 on trained weights."""
+    if model is None:
+        if photo:
+            raise UsageError("photos are for trained weights: give --model too")
+        table = paper.table("appendix")
+    else:
+        from mobilenetv2.importers import load_model
+        from mobilenetv2.paper import trained
+
+        table = trained.table(load_model(model), photos=photo or ())
+    _write(table, as_json=as_json, markdown=markdown, out=out)
+
+
 def _with_accuracies(
     name: str,
     option: str,
@@ -149,4 +169,5 @@ VERBS: dict[str, Callable[..., None]] = {
     "grid": of_classifiers("grid"),
     "table6": table6,
     "table7": table7,
+    "appendix": appendix,
 }

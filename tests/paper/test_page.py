@@ -1,14 +1,17 @@
 """docs/paper.md: what it names is there, its commands are accepted, its pictures are those that are drawn now."""
 
 import importlib
+import json
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 
-from mobilenetv2 import cli
+from mobilenetv2 import cli, paper
 from mobilenetv2.train import recipes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -66,7 +69,7 @@ def test_every_command_is_one_that_the_command_line_accepts(command: str) -> Non
     if "--recipe" in words:
         task = words[words.index("--task") + 1] if "--task" in words else "classification"
         recipe = recipes.of_task(task)[words[words.index("--recipe") + 1]]
-        for option, value in zip(words, words[1:], strict=False):
+        for option, value in pairwise(words):
             assert option != "--set" or hasattr(recipe, value.partition("=")[0]), value
 
 
@@ -75,6 +78,23 @@ def test_every_picture_is_there_and_small(picture: str) -> None:
     content = (PAGE.parent / picture).read_bytes()
     assert content.startswith(b"\x89PNG")
     assert len(content) < 150_000
+
+
+def test_the_pictures_show_what_would_be_drawn_now(tmp_path: Path) -> None:
+    """By the facts that each picture shows, which are kept beside them."""
+    kept = json.loads((PAGE.parent / "paper" / "figures.json").read_text())
+    for name in paper.FIGURES:
+        facts = json.loads(json.dumps(paper.figure(name)(tmp_path / "x.png")))
+        assert same(facts, kept[name]), f"{name} is stale: make docs"
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal, numbers to a thousandth: NumPy's last digits are the machine's."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(same(a, b) for a, b in zip(one, other, strict=True))
+    return one == pytest.approx(other, rel=1e-3, abs=1e-6) if isinstance(one, float) else one == other
 
 
 @pytest.mark.parametrize("number", range(1, 8))

@@ -60,7 +60,8 @@ def on_coco(table: Table, folder: str, models: Sequence[str], *, progress: Progr
         head = model.info.spec.head
         if not isinstance(head, SSDLite) or not head.separable or model.info.spec.backbone.width_mult != 1:
             raise _no_row(name, model, table, [DETECTOR_ROW])
-        differs = [f"{head.classes} classes"] if head.classes != SSDLite().classes else []
+        usual = SSDLite().classes
+        differs = [f"{head.classes} classes, the paper's are {usual}"] if head.classes != usual else []
         differs += _other_size(model, DETECTOR_SIZE)
         found[DETECTOR_ROW] = _cell(name, folder, _ap(load(model), folder, progress), *differs)
     return with_column(table, "mAP here", found)

@@ -15,6 +15,7 @@ from mobilenetv2 import files, zoo
 from mobilenetv2.charts import new_figure, png
 from mobilenetv2.complexity import complexity
 from mobilenetv2.errors import UsageError
+from mobilenetv2.paper import tables
 from mobilenetv2.spec import Backbone, Classifier, Spec
 
 PUBLISHER = "keras"  # the source whose files are TF-Slim's weights at every point of the grid
@@ -41,6 +42,17 @@ def published() -> list[Point]:
         if entry.source == PUBLISHER and entry.top1 is not None
     ]
     return sorted(points, key=lambda point: point.multiply_adds)
+
+
+def rivals() -> list[tuple[str, float, float]]:
+    """The other networks of Table 4: name, millions of multiply-adds and top-1 in per cent, both as printed."""
+    table = tables.table4()
+    found = {row: dict(zip(table.columns, cells, strict=True)) for row, cells in table.rows}
+    return [
+        (row, float(cells["MAdds"].printed.removesuffix("M")), float(cells["top-1"].printed))
+        for row, cells in found.items()
+        if not row.startswith("MobileNetV2")
+    ]
 
 
 def cost(width_mult: float, resolution: int) -> int:
@@ -80,7 +92,8 @@ def measured(models: Sequence[str], imagenet: str) -> list[Point]:
 
 
 def draw(points: Sequence[Point]) -> bytes:
-    """A PNG: one line per width, a mark per resolution; log axis. What was measured here as black crosses."""
+    """A PNG: one line per width, a mark per resolution, the networks of Table 4 as squares; log axis. What was measured
+    here as black crosses."""
     figure = new_figure(figsize=(7.4, 4.8))
     axes = figure.subplots()
     known = [point for point in points if point.source == "published"]
@@ -89,8 +102,9 @@ def draw(points: Sequence[Point]) -> bytes:
         line = [point for point in known if point.width_mult == width]
         axes.plot([p.multiply_adds / 1e6 for p in line], [100 * p.top1 for p in line], color="#ced4da", lw=1, zorder=1)
         last = line[-1]
+        offset = -8 if width == 1.3 else 0, -14 if number in (0, 2) else 6
         axes.annotate(
-            f"{width:g}x", (last.multiply_adds / 1e6, 100 * last.top1), (0, 6 if number % 2 else -14),
+            f"{width:g}x", (last.multiply_adds / 1e6, 100 * last.top1), offset,
             textcoords="offset points", fontsize=8, ha="center",
         )  # fmt: skip
     for size, colour in zip(RESOLUTIONS, _COLOURS, strict=True):
@@ -98,14 +112,25 @@ def draw(points: Sequence[Point]) -> bytes:
         axes.scatter(
             [p.multiply_adds / 1e6 for p in line], [100 * p.top1 for p in line], s=26, color=colour, label=f"{size} px"
         )
+    others = rivals()
+    axes.scatter(
+        [cost for _, cost, _ in others], [top1 for *_, top1 in others], marker="s", s=22, facecolor="none",
+        edgecolor="#495057", label="others, Table 4",
+    )  # fmt: skip
+    for name, madds, top1 in others:
+        below = 7 if name == "ShuffleNet (x2)" else 0  # NasNet-A stands beside it
+        axes.annotate(
+            name, (madds, top1), (7, -below), textcoords="offset points", fontsize=7, color="#495057",
+            va="center",
+        )  # fmt: skip
     own = [point for point in points if point.source != "published"]
     if own:
         axes.scatter(
             [p.multiply_adds / 1e6 for p in own], [100 * p.top1 for p in own], marker="x", color="black",
             label="measured here",
         )  # fmt: skip
-    axes.set(xscale="log", xlabel="multiply-adds, millions", ylabel="ImageNet top-1, %", ylim=(40, 78))
-    ticks = (10, 20, 40, 80, 150, 300, 600)
+    axes.set(xscale="log", xlabel="multiply-adds, millions", ylabel="ImageNet top-1, %", xlim=(10, 1000), ylim=(40, 78))
+    ticks = (10, 20, 40, 80, 150, 300, 600, 1000)
     axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
     axes.minorticks_off()
     axes.set_axisbelow(True)

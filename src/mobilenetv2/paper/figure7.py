@@ -6,7 +6,7 @@ positive (Lemma 2), 1 / 6 of them in most blocks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
 from typing import Any
@@ -75,12 +75,57 @@ def at_initialisation(images_BHWC: Array, net: Backbone = Backbone(), *, seed: i
 
 def of_model(images_BHWC: Array, model: ModelFile) -> list[Pattern]:
     """The patterns of trained weights. Raises `UsageError` for ablations with another activation or shortcut."""
+    check(model)
+    return list(_patterns(model.info.spec.backbone, model.tensors, network_input(images_BHWC, model.info)))
+
+
+def name_of(model: ModelFile) -> str:
+    """What its source calls it: a published name, else its file or the kind of file that it came from."""
+    origin = model.info.provenance
+    return str(origin.get("published") or origin.get("file") or origin.get("source") or "a model file")
+
+
+def seen_by(model: ModelFile, photos: Sequence[str]) -> Array:
+    """What the network is shown: the photos, or generated pictures where there are none."""
+    return prepared(photos, model) if photos else pictures()
+
+
+def check(model: ModelFile) -> None:
+    """Raises `UsageError` for ablations with another activation or shortcut."""
     net = model.info.spec.backbone
     if net.activation != "relu6" or net.shortcut == "expansion":
         raise UsageError(
             f"Figure 7 needs ReLU6 and shortcuts between bottlenecks, got {net.activation}, {net.shortcut}"
         )
-    return list(_patterns(net, model.tensors, network_input(images_BHWC, model.info)))
+
+
+def layers(net: Backbone, tensors: Mapping[str, Array], x: Array) -> Iterator[tuple[ConvSpec, Array, Array]]:
+    """Each of the backbone's convolutions with what it reads and what it gives, [B, H, W, C], batch norm and activation
+    included; a shortcut is added after its block's last one."""
+    found = run(spec.stem(net), tensors, net.bn_eps, x)
+    yield spec.stem(net), x, found
+    x = found
+    for block in spec.blocks(net):
+        source = x
+        for conv in block.convolutions:
+            found = run(conv, tensors, net.bn_eps, x)
+            yield conv, x, found
+            x = found
+        x = x + source if block.shortcut == "bottleneck" else x
+    yield spec.last(net), x, run(spec.last(net), tensors, net.bn_eps, x)
+
+
+def run(conv: ConvSpec, tensors: Mapping[str, Array], eps: float, x: Array) -> Array:
+    """Convolution, batch norm (with the batch's own statistics where the tensors have none), activation."""
+    x = reference.convolve(x, tensors[f"{conv.name}.weight"], conv)
+    if f"{conv.norm}.weight" in tensors:
+        parts = {part: tensors[f"{conv.norm}.{part}"] for part in spec.NORM_PARTS}
+    else:
+        ones = np.ones(conv.out_channels, x.dtype)
+        parts = {
+            "weight": ones, "bias": 0 * ones, "running_mean": x.mean((0, 1, 2)), "running_var": x.var((0, 1, 2)),
+        }  # fmt: skip
+    return reference.activate(reference.batch_norm(x, parts, eps), conv.activation)
 
 
 def draw(found: Sequence[tuple[str, Sequence[Pattern]]], *, relative: bool = True) -> bytes:
@@ -119,40 +164,17 @@ def write(
     """
     if photos and model is None:
         raise UsageError("photos are for trained weights: give a model too")
-    generated = pictures()
-    found = [("at initialisation", at_initialisation(generated, seed=seed))]
+    found = [("at initialisation", at_initialisation(pictures(), seed=seed))]
     if model is not None:
-        seen = prepared(photos, model) if photos else generated
-        found.append((f"trained: {model.info.provenance.get('source', 'a model file')}", of_model(seen, model)))
+        found.append((f"trained: {name_of(model)}", of_model(seen_by(model, photos), model)))
     files.write_bytes(path, draw(found))
     return {title: [asdict(pattern) for pattern in patterns] for title, patterns in found}
 
 
 def _patterns(net: Backbone, tensors: Tensors, x: Array) -> Iterator[Pattern]:
-    x = _run(spec.stem(net), tensors, net.bn_eps, x)
-    yield _count(spec.stem(net), x)
-    for block in spec.blocks(net):
-        source = x
-        for conv in block.convolutions:
-            x = _run(conv, tensors, net.bn_eps, x)
-            if conv.activation != "linear":
-                yield _count(conv, x)
-        x = x + source if block.shortcut == "bottleneck" else x
-    x = _run(spec.last(net), tensors, net.bn_eps, x)
-    yield _count(spec.last(net), x)
-
-
-def _run(conv: ConvSpec, tensors: Tensors, eps: float, x: Array) -> Array:
-    """Convolution, batch norm (with the batch's own statistics where the tensors have none), activation."""
-    x = reference.convolve(x, tensors[f"{conv.name}.weight"], conv)
-    if f"{conv.norm}.weight" in tensors:
-        parts = {part: tensors[f"{conv.norm}.{part}"] for part in spec.NORM_PARTS}
-    else:
-        ones = np.ones(conv.out_channels, x.dtype)
-        parts = {
-            "weight": ones, "bias": 0 * ones, "running_mean": x.mean((0, 1, 2)), "running_var": x.var((0, 1, 2)),
-        }  # fmt: skip
-    return reference.activate(reference.batch_norm(x, parts, eps), conv.activation)
+    for conv, _, found in layers(net, tensors, x):
+        if conv.activation != "linear":
+            yield _count(conv, found)
 
 
 def _count(conv: ConvSpec, x: Array) -> Pattern:
