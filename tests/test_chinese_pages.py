@@ -35,7 +35,7 @@ class Piece:
     @property
     def names(self) -> list[str]:
         """What stands between backquotes. Word order is the language's, so that all facts are sorted."""
-        return sorted(CODE.findall(self.text))
+        return sorted(" ".join(name.split()) for name in CODE.findall(self.text))
 
     @property
     def links(self) -> list[str]:
