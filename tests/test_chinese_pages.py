@@ -213,6 +213,7 @@ make demo
         ("- two of 5 million\n", "", "only page.zh-CN.md:18 has this list item: - 500 万个中的两个"),
         ("- one\n", "A paragraph.\n\n- one\n", "a list item for a paragraph: A paragraph."),
     ],
+    ids=["number", "million", "name", "link", "code", "heading", "cell", "cells", "longer", "shorter", "paragraph"],
 )
 def test_a_change_of_the_english_page_alone_is_named(before: str, after: str, said: str, tmp_path: Path) -> None:
     page = tmp_path / f"page{SUFFIX}"
