@@ -27,6 +27,7 @@ docs: .venv/.dev              ## what is generated of the pages: docs/cli.md, th
 bench: .venv/.dev             ## timings, written to bench/results (an hour; installs the other runtimes beside ours)
 	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/blocks.py
+	$(BIN)/python bench/section5.py
 	$(BIN)/python bench/peers.py
 	$(BIN)/python bench/training.py
 

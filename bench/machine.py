@@ -25,11 +25,12 @@ RESULTS = Path(__file__).parent / "results"
 TURNS = 100_000
 
 
-def report_path(theme: str) -> Path:
-    """Where the report of `theme` on this CPU goes."""
-    RESULTS.mkdir(exist_ok=True)
+def report_path(theme: str, folder: Path | None = None) -> Path:
+    """Where the report of `theme` on this CPU goes: into `folder`, or among the results."""
+    folder = folder or RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
     slug = re.sub(r"[^a-z0-9]+", "-", cpus.model_name().lower()).strip("-")
-    return RESULTS / f"{theme}_{slug}_{time.strftime('%Y%m')}.md"
+    return folder / f"{theme}_{slug}_{time.strftime('%Y%m')}.md"
 
 
 def function(module: Module) -> Callable[[int], None]:

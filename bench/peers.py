@@ -3,6 +3,7 @@
     python bench/peers.py --setup          # their environments, under bench/.venvs
     python bench/peers.py                  # all of it, a report for each task: about fifty minutes
     python bench/peers.py --points "1.0 @ 224" --rounds 10
+    python bench/peers.py --points "DeepLabv3 1.0 @ 513 OS16" --segmenter DEEPLAB.safetensors --photo PHOTO.jpg
 
 Each runtime is a process of its own, in an environment of its own where packages clash. In every round each runs a
 burst, in changing order; the ratio to the engine is taken round by round, because a shared machine is never the same
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import operator
 import os
 import platform
 import statistics
@@ -24,19 +26,22 @@ from pathlib import Path
 
 import machine
 import numpy as np
+import points as chosen
 from points import POINTS, ROOT, TYPICAL, stem, task_of, write_models
 
 from mobilenetv2 import image
-from mobilenetv2.benchmark.measure import Setting, Worker, convert, take_turns
-from mobilenetv2.benchmark.runtimes import RUNTIMES
+from mobilenetv2.benchmark.measure import PIXELS, Setting, Timing, Worker, convert, take_turns
+from mobilenetv2.benchmark.runtimes import RUNTIMES, Result
 from mobilenetv2.complexity import complexity
+from mobilenetv2.engine import abi
 from mobilenetv2.engine import cpu as cpus
 from mobilenetv2.engine.plan import plan
 from mobilenetv2.model_file import read
 from mobilenetv2.results import decode_detections
-from mobilenetv2.spec import ssdlite
+from mobilenetv2.spec import DeepLab, ssdlite
 
 VENVS = ROOT / "bench" / ".venvs"
+OUTPUTS: tuple[Result, ...] = ("outputs",)
 CANDIDATES = 100  # scores of a busy picture that are worth a box
 
 # environment: what is installed in it. torch 2.13 is the newest that all of them take.
@@ -63,9 +68,9 @@ def setup() -> None:
             subprocess.run([str(python(name)), "-m", "pip", "install", "-q", *packages, *OUR_OWN], check=True)
 
 
-def start(name: str, point: str, threads: int, batch: int) -> Worker:
+def start(name: str, point: str, threads: int, batch: int, result: Result = "outputs") -> Worker:
     size = POINTS[point][0]
-    setting = Setting(stem(point), (size, size), 3, threads, batch)
+    setting = Setting(stem(point), (size, size), 3, threads, batch, result)
     return Worker(name, setting, python=str(python(RUNS_IN.get(name, "main"))), environment=environment())
 
 
@@ -78,38 +83,64 @@ def convert_all(points: list[str]) -> None:
     write_models()
     for point in points:
         size = POINTS[point][0]
-        for name in RUNTIMES:
+        forms = [(name, mask) for mask in (False, True)[: 1 + (task_of(point) == "segmentation")] for name in RUNTIMES]
+        for name, mask in forms:
             where = str(python(CONVERTED_IN.get(name, "main")))
-            problem = convert(name, stem(point), (size, size), python=where, environment=environment())
+            problem = convert(name, stem(point), (size, size), python=where, environment=environment(), mask=mask)
             if problem is not None:
-                say(f"{point}: {name}: {problem}")
+                say(f"{point}: {name}{', mask' * mask}: {problem}")
 
 
 def compare(point: str, threads: int, batch: int, rounds: int) -> list[str]:
-    """A table: every runtime's times for `point`, and their ratio to the engine's."""
+    """A table: every runtime's times for `point`, and their ratio to the engine's; for masks a second one."""
+    heading = f"{point}, {threads} thread{'s' * (threads > 1)}, batch {batch}"
     names = [name for name, runtime in RUNTIMES.items() if batch == 1 or not runtime.static]
+    outputs: list[tuple[str, Result]] = [(name, "outputs") for name in names]
+    if task_of(point) != "segmentation":
+        more = [] if batch > 1 or task_of(point) != "detection" else [decoding(point), ""]
+        return [*turns(heading, point, outputs, threads, batch, rounds), *more]
+    both: list[tuple[str, Result]] = [(name, result) for name in names for result in mask_results(name)]
+    return [
+        *turns(f"{heading}: the network only, logits", point, outputs, threads, batch, rounds),
+        *turns(f"{heading}: to the mask", point, both, threads, batch, rounds),
+    ]
+
+
+def mask_results(name: str) -> tuple[Result, ...]:
+    """The ways in which a runtime comes to a mask: the engine has one."""
+    return ("mask",) if name.startswith("engine") else ("mask", "mask after")
+
+
+def turns(
+    heading: str, point: str, forms: Sequence[tuple[str, Result]], threads: int, batch: int, rounds: int
+) -> list[str]:
+    """The table of the runtimes that take turns, each to its result."""
 
     def progress(done: int, total: int) -> None:
-        say(f"{point}, {threads} threads, batch {batch}: round {done} of {total}")
+        say(f"{heading}: round {done} of {total}")
 
     rows: list[tuple[float, str]] = []
-    for timing in take_turns([start(name, point, threads, batch) for name in names], rounds, progress):
+    for timing in take_turns([start(name, point, threads, batch, result) for name, result in forms], rounds, progress):
         if timing.problem is not None:
-            rows.append((float("inf"), f"| {timing.runtime} | not timed: {timing.problem} | | | | |"))
+            rows.append((float("inf"), f"| {label(timing)} | not timed: {timing.problem} | | | | |"))
             continue
         middle, low, high = (1e3 * value for value in timing.seconds)
-        difference = "" if timing.runtime == "engine, uint8 pixels" else f"{timing.difference:.0e}"
+        difference = "" if timing.runtime == PIXELS else f"{timing.difference:.0e}"
         figures = f"{middle:.3f} | {low:.3f} to {high:.3f} | {1e3 * batch / middle:.0f} | {timing.ratio:.2f}"
-        rows.append((timing.ratio, f"| {timing.runtime} | {figures} | {difference} |"))
+        rows.append((timing.ratio, f"| {label(timing)} | {figures} | {difference} |"))
+    unlike = "difference" if forms[0][1] == "outputs" else "pixels of another class"
     return [
-        f"### {point}, {threads} thread{'s' * (threads > 1)}, batch {batch}",
+        f"### {heading}",
         "",
-        "| runtime | ms, median | 10 to 90 % | images/s | time / engine's | difference |",
+        f"| runtime | ms, median | 10 to 90 % | images/s | time / engine's | {unlike} |",
         "|---|---|---|---|---|---|",
-        *(row for _, row in sorted(rows)),
+        *(row for _, row in sorted(rows, key=operator.itemgetter(0))),
         "",
-        *([] if batch > 1 or task_of(point) != "detection" else [decoding(point), ""]),
     ]
+
+
+def label(timing: Timing) -> str:
+    return f"{timing.runtime}, then the engine's mask" if timing.result == "mask after" else timing.runtime
 
 
 def decoding(point: str) -> str:
@@ -136,17 +167,21 @@ def decoding(point: str) -> str:
 def starts(point: str) -> list[str]:
     """A table: loading to first answer, and memory beyond Python and NumPy, in fresh processes."""
     rows: list[str] = []
-    for name in RUNTIMES:
-        found = [start(name, point, 2, 1) for _ in range(3)]
+    masks = task_of(point) == "segmentation"
+    forms: list[tuple[str, Result]] = [
+        (name, result) for name in RUNTIMES for result in (mask_results(name) if masks else OUTPUTS)
+    ]
+    for name, result in forms:
+        found = [start(name, point, 2, 1, result) for _ in range(3)]
         for worker in found:
             worker.close()
         timings = [worker.timing for worker in found]
         if timings[0].problem is None:
             first = statistics.median(timing.first_s for timing in timings) * 1000
             peak = statistics.median(timing.memory_bytes for timing in timings) / 2**20
-            rows.append(f"| {name} | {first:.0f} | {peak:.0f} |")
+            rows.append(f"| {label(timings[0])} | {first:.0f} | {peak:.0f} |")
     return [
-        f"### Start and memory, {point}, 2 threads",
+        f"### Start and memory, {point}{', to the mask' * masks}, 2 threads",
         "",
         "Import to first answer, and the most memory of the process beyond Python with NumPy; three fresh processes "
         "each, disk caches warm (the engine's machine code cached).",
@@ -182,10 +217,14 @@ def arenas(points: Sequence[str]) -> list[str]:
         network = read(stem(point).with_suffix(".safetensors")).info.spec
         ours = [plan(network, (size, size), cpus.chosen(), threads=n).arena_bytes for n in (1, 2)]
         layers = 4 * complexity(network, size).peak.live
-        command = [str(python("main")), "-c", LITERT_ARENA, str(stem(point).with_suffix(".tflite"))]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        theirs = f"{int(done.stdout):,}" if done.returncode == 0 else f"failed: {done.stderr.strip()[-80:]}"
-        rows.append(f"| {point} | {ours[0]:,} | {ours[1]:,} | {theirs} | {layers:,} | {layers / ours[0]:.1f} |")
+        rows.append(arena_row(point, ours, litert_arena(stem(point).with_suffix(".tflite")), layers))
+        if isinstance(network.head, DeepLab):
+            height, width = (-(-size // network.backbone.output_stride) for _ in range(2))
+            scratch = 4 * abi.mask_scratch(width, network.head.outputs)
+            ours = [bytes_ + scratch * n for n, bytes_ in enumerate(ours, start=1)]
+            theirs = litert_arena(RUNTIMES["LiteRT"].file(stem(point), mask=True))
+            layers = max(layers, 4 * network.head.outputs * (height * width + size * size))
+            rows.append(arena_row(f"{point}, to the mask", ours, theirs, layers))
     return [
         "### Memory for activations, bytes",
         "",
@@ -196,6 +235,16 @@ def arenas(points: Sequence[str]) -> list[str]:
         *rows,
         "",
     ]
+
+
+def litert_arena(file: Path) -> str:
+    command = [str(python("main")), "-c", LITERT_ARENA, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return f"{int(done.stdout):,}" if done.returncode == 0 else f"failed: {done.stderr.strip()[-80:]}"
+
+
+def arena_row(name: str, ours: Sequence[int], theirs: str, layers: int) -> str:
+    return f"| {name} | {ours[0]:,} | {ours[1]:,} | {theirs} | {layers:,} | {layers / ours[0]:.1f} |"
 
 
 def versions() -> str:
@@ -222,31 +271,45 @@ def main() -> None:
     parser.add_argument("--threads", nargs="*", type=int, default=[1, 2])
     parser.add_argument("--batches", nargs="*", type=int, default=[1, 8, 32])
     parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--segmenter", type=Path, help="model file with real weights for the segmentation point")
+    parser.add_argument("--photo", type=Path, help="what it is measured on; goes with --segmenter")
+    parser.add_argument("--into", type=Path, help="folder of the reports, else bench/results")
     options = parser.parse_args()
+    if (options.segmenter is None) != (options.photo is None):
+        parser.error("--segmenter and --photo go together")
     setup()
+    if options.segmenter is not None:
+        chosen.use(options.segmenter, options.photo)
     if options.setup:
         return
     convert_all(options.points)
     for task in dict.fromkeys(map(task_of, options.points)):
         points = [point for point in options.points if task_of(point) == task]
         command = f"python bench/peers.py --rounds {options.rounds}"
-        lines = [*opening(task, command), *body(points, options.threads, options.batches, options.rounds)]
-        path = machine.report_path("peers" if task == "classification" else f"peers-{task}")
+        real = task == "segmentation" and options.segmenter is not None
+        weights = f"the weights of {options.segmenter.name} on {options.photo.name}" if real else "random weights"
+        lines = [*opening(task, command, weights), *body(points, options.threads, options.batches, options.rounds)]
+        path = machine.report_path("peers" if task == "classification" else f"peers-{task}", options.into)
         path.write_text("\n".join(lines))
         print("\n".join(lines))
         say(f"written to {path}")
 
 
-def opening(task: str, command: str) -> list[str]:
+def opening(task: str, command: str, weights: str) -> list[str]:
+    masks = (
+        "To the mask: the class of every pixel of the input, the logits resized bilinearly, then argmax. Each of the "
+        "others once in a graph of its own, and once with the engine's code after its logits."
+    )
     return [
         f"# The engine beside other runtimes: {task}, float32",
         "",
         f"{cpus.model_name()}, {os.cpu_count()} CPUs, {platform.system()}, Python {platform.python_version()}, "
         f"{time.strftime('%Y-%m-%d')}. {versions()}.",
-        f"`{command}`: random weights, NumPy arrays in and out; the peers' input "
+        f"`{command}`: {weights}, NumPy arrays in and out; the peers' input "
         "is float32 in the layout that they want, transposed before. `difference`: to the reference in float64, as a "
         "part of the largest output. One thread is bound to one core.",
         "",
+        *([masks, ""] if task == "segmentation" else []),
         "| this machine, in the same run | |",
         "|---|---|",
         *machine.rows(),
@@ -263,7 +326,7 @@ def body(points: Sequence[str], threads: Sequence[int], batches: Sequence[int], 
     for point in points:
         if point in TYPICAL:
             for batch in batches:
-                if batch > 1:
+                if batch > 1 and task_of(point) != "segmentation":
                     lines += compare(point, max(threads), batch, max(3, rounds // 3))
             lines += starts(point)
     return [*lines, *arenas(points)]

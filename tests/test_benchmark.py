@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from mobilenetv2 import cli, model_file
 from mobilenetv2.benchmark import measure
 from mobilenetv2.benchmark.measure import Setting, Worker
-from mobilenetv2.benchmark.runtimes import RUNTIMES
+from mobilenetv2.benchmark.runtimes import RUNTIMES, Result
 from mobilenetv2.errors import BenchmarkError, UsageError
 from mobilenetv2.model_file import ModelFile
 
@@ -65,6 +65,26 @@ def test_what_computes_something_else_is_not_timed(small: ModelFile, tmp_path: P
     assert timing.bursts == []
     assert timing.to_json() == {"runtime": "engine", "threads": 1, "batch": 1, "problem": timing.problem}
     assert f"engine: not timed: {timing.problem}" in measure.text([timing])
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_masks_are_the_same_from_a_runtimes_graph_and_from_the_engines_code(
+    random_segmenter: RandomModel, tmp_path: Path, align_corners: bool
+) -> None:
+    stem, size, stages = tmp_path / "model", (33, 33), ((1, 8, 1, 1), (2, 8, 1, 2))
+    model = random_segmenter(size=33, head={"align_corners": align_corners}, stages=stages)
+    picture = np.random.default_rng(5).normal(size=(1, *size, 3)).astype(np.float32)
+    measure.prepare(model, stem, size, picture)
+    forms: list[tuple[str, Result]] = [("engine", "mask"), ("torch", "mask"), ("torch", "mask after")]
+    workers = [Worker(name, Setting(stem, size, 3, 1, 2, result)) for name, result in forms]
+    timings = measure.take_turns(workers, 1)
+    assert [(timing.runtime, timing.result, timing.problem) for timing in timings] == [(*form, None) for form in forms]
+    with np.load(stem.with_suffix(".npz")) as right:
+        assert right["mask"].shape == (1, *size)
+        np.savez(stem.with_suffix(".npz"), mask=(right["mask"] + 1).astype(np.uint8))
+    wrong = Worker("engine", Setting(stem, size, 3, 1, 1, "mask"))
+    wrong.close()
+    assert wrong.timing.problem == "differs by 1.0e+00 of the mask's pixels"
 
 
 def test_a_process_that_ends_is_reported_with_its_last_words(small: ModelFile, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ FLOORS: dict[str, int] = {
             "charts_segmentation",
             "run_files",
             "upsample",
+            "looks",
         ),
         1,
     ),

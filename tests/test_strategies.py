@@ -8,16 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mobilenetv2 import image, strategies
+from mobilenetv2 import image, looks, strategies, upsample
 from mobilenetv2.engine import Engine, reference
 from mobilenetv2.engine.reference import ReferenceBackend
 from mobilenetv2.errors import UsageError
+from mobilenetv2.image import Geometry
+from mobilenetv2.looks import Look
 from mobilenetv2.model_file import ModelFile, network_input
 from mobilenetv2.predictor import Predictor, load
-from mobilenetv2.results import Segmentation
+from mobilenetv2.results import Segmentation, decode_segmentation
 from mobilenetv2.results.scores import softmax
 
 RandomModel = Callable[..., ModelFile]
+sides = st.integers(1, 40)
 
 
 def photo(height: int, width: int) -> np.ndarray:
@@ -31,13 +34,24 @@ def mask(predictor: Predictor, pixels: np.ndarray, **options: Any) -> np.ndarray
     return answer.mask
 
 
+def averaged(raw: strategies.Raw, size: tuple[int, int]) -> np.ndarray:
+    """The mean scores [B, H, W, L] of maps of logits that are resized to `size`."""
+    found: list[np.ndarray] = []
+    for maps_hwL in zip(*raw.values(), strict=True):
+        seen: list[Look] = []
+        for map_hwL in maps_hwL:
+            h, w = map_hwL.shape[:2]
+            rows, columns = (upsample.resized(n, out, align_corners=True) for n, out in zip((h, w), size, strict=True))
+            seen.append(Look(map_hwL, rows, columns))
+        found.append(looks.summed_scores(seen, size) / len(seen))
+    return np.stack(found)
+
+
 def test_one_scale_is_the_plain_network(random_segmenter: RandomModel) -> None:
     backend = ReferenceBackend(random_segmenter())
     images = photo(65, 65)[np.newaxis]
-    found = strategies.multi_scale(backend, images, scales=(1.0,), mirrored=False)["logits_map"]
-    expected = reference.resize(backend.run(images)["logits_map"], (65, 65), align_corners=True)
-    assert found.shape == (1, 65, 65, 5)
-    np.testing.assert_allclose(softmax(found), softmax(expected), atol=1e-5)
+    (found,) = strategies.multi_scale(backend, images, scales=(1.0,), mirrored=False).values()
+    np.testing.assert_array_equal(found, backend.run(images)["logits_map"])
 
 
 def test_scores_of_scales_and_mirror_images_are_averaged(random_segmenter: RandomModel) -> None:
@@ -51,8 +65,24 @@ def test_scores_of_scales_and_mirror_images_are_averaged(random_segmenter: Rando
             logits = backend.run(np.flip(scaled, 2) if flipped else scaled)["logits_map"]
             grown = reference.resize(logits, (65, 65), align_corners=True)
             expected.append(softmax(np.flip(grown, 2) if flipped else grown))
-    found = strategies.multi_scale(backend, images, scales=(0.5, 1.0))["logits_map"]
-    np.testing.assert_allclose(np.exp(found), np.mean(expected, axis=0), atol=1e-5)
+    raw = strategies.multi_scale(backend, images, scales=(0.5, 1.0))
+    assert list(raw) == [f"logits_map x {scale}{turn}" for scale in (0.5, 1) for turn in ("", " mirrored")]
+    found = averaged(raw, (65, 65))
+    np.testing.assert_allclose(found, np.mean(expected, axis=0), atol=1e-5)
+    one = {name: maps[1:] for name, maps in raw.items()}
+    mask_HW = decode_segmentation(one, backend.info, Geometry(65, 65, (1, 1), (0, 0))).mask
+    assert (mask_HW == np.mean(expected, axis=0)[1].argmax(-1)).mean() > 0.999  # but for sums in another order
+
+
+@given(size=st.tuples(sides, sides), out=st.tuples(sides, sides), channels=st.integers(1, 4), batch=st.integers(1, 3))
+def test_inputs_are_resized_as_the_reference_does_it(
+    size: tuple[int, int], out: tuple[int, int], channels: int, batch: int
+) -> None:
+    images = np.random.default_rng(0).normal(0, 1, (batch, *size, channels)).astype(np.float32)
+    expected = reference.resize(images, out, align_corners=True)
+    found = strategies.resized(images, out)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_mirrored_photo_gets_a_mirrored_mask(random_segmenter: RandomModel) -> None:

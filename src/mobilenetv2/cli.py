@@ -127,13 +127,16 @@ app.command()(cli_evaluate.evaluate)
 
 @app.command("import")
 def import_(
-    file: Annotated[str, typer.Argument(help="A checkpoint of another library; with --to, a model file or zoo name.")],
+    file: Annotated[str, typer.Argument(help="Another library's file or folder; with --to, a model file or zoo name.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The model file to write.")],
     source: Annotated[str | None, typer.Option("--from", help="Its source, where it cannot be found out.")] = None,
     to: Annotated[str | None, typer.Option("--to", help="The other way: write what torchvision reads.")] = None,
     labels: Annotated[Path | None, typer.Option(help="A text file of class names, one per line.")] = None,
     background: Annotated[Background | None, typer.Option(help="Which output is no real class.")] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Input size in pixels, where the file does not say.")] = None,
+    output_stride: Annotated[
+        int | None, typer.Option(help="8, 16 or 32: how much smaller the map of a network for masks is.")
+    ] = None,
 ) -> None:
     """Make a model file of a torchvision, timm, Hugging Face, Keras, TFLite ... checkpoint."""
     from mobilenetv2 import importers, model_file
@@ -145,7 +148,9 @@ def import_(
         say(f"wrote {out}: the state dict of {call}")
         return
     choice: Literal["first", "last", "none"] | None = background.value if background else None
-    model = importers.import_file(Path(file), source=source, labels=labels, background=choice, size=size)
+    model = importers.import_file(
+        Path(file), source=source, labels=labels, background=choice, size=size, output_stride=output_stride
+    )
     for note in model.info.provenance.get("notes", []):
         say(f"note: {note}")
     model_file.write(out, model)

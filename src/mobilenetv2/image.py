@@ -96,7 +96,12 @@ def read(source: Source, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
-    return np.array(_decode(source, max_pixels=max_pixels).image)
+    photo = _decode(source, max_pixels=max_pixels).image
+    picture = np.empty((photo.height, photo.width, 3), np.uint8)
+    for top in range(0, photo.height, 256):  # converted as a whole it would exist three times
+        bottom = min(top + 256, photo.height)
+        picture[top:bottom] = np.asarray(photo.crop((0, top, photo.width, bottom)))
+    return picture
 
 
 def size(path: str | os.PathLike[str]) -> tuple[int, int]:

@@ -118,15 +118,19 @@ class Predictor:
             yield self._slide(pixels_HWC, self._run(multi_scale))
 
     def _slide(self, photo: Source, run: strategies.Run) -> Segmentation:
-        return Segmentation(strategies.slide(run, image.read(photo), self.info), class_names(self.info))
+        own = self._own("best_on_average")
+        return Segmentation(strategies.slide(run, image.read(photo), self.info, **own), class_names(self.info))
 
     def _run(self, multi_scale: bool) -> strategies.Run:
         return partial(strategies.multi_scale, self.backend) if multi_scale else self.backend.run
 
     def _decode(self, raw: Raw, geometry: Geometry, options: dict[str, Any]) -> Result:
-        """With what the backend has of its own for masks."""
-        own = getattr(self.backend, "best_classes", None) if self.info.task == "segmentation" else None
-        return decode(raw, self.info, geometry, **options, **({} if own is None else {"best_classes": own}))
+        own = self._own("best_classes", "best_on_average") if self.info.task == "segmentation" else {}
+        return decode(raw, self.info, geometry, **options, **own)
+
+    def _own(self, *names: str) -> dict[str, Any]:
+        """What the backend has of its own for masks."""
+        return {name: getattr(self.backend, name) for name in names if hasattr(self.backend, name)}
 
 
 def load(

@@ -6,21 +6,20 @@ Shapes: B batch, H W photo or input, h w map of logits, L outputs. `run` is a ba
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from mobilenetv2 import upsample
-from mobilenetv2.engine import reference
+from mobilenetv2 import looks, upsample
 from mobilenetv2.errors import UsageError
+from mobilenetv2.looks import BestOnAverage, Look
 from mobilenetv2.model_file import ModelInfo, network_input
 from mobilenetv2.preprocessing import Preprocessing
 from mobilenetv2.resample import prepare
-from mobilenetv2.results.scores import not_finite
-from mobilenetv2.spec import deeplab
+from mobilenetv2.results.segmentation import look_at
 
 if TYPE_CHECKING:
     from mobilenetv2.predictor import Backend
@@ -49,27 +48,24 @@ def check_task(info: ModelInfo, **chosen: bool) -> None:
 def multi_scale(
     backend: Backend, images_BHWC: npt.NDArray[Any], *, scales: tuple[float, ...] = SCALES, mirrored: bool = True
 ) -> Raw:
-    """{"logits_map": [B, H, W, L]} of the input's own size: the logarithms of averaged scores.
+    """A map of logits [B, h, w, L] for each look at the input, by names that say which it is.
 
     The input is resized by each of `scales`, corner pixels staying corners, and with `mirrored` the network also sees
-    each of them with left and right exchanged. Each map of logits is turned back, resized to the input and made scores
-    by softmax; all count the same. `images_BHWC` are what `backend.run` takes.
+    each of them with left and right exchanged; those maps are turned back. All count the same: `decode_segmentation`
+    averages the scores. `images_BHWC` are what `backend.run` takes.
     """
-    head = deeplab.head_of(backend.info.spec)
     inputs_BHWC = network_input(images_BHWC, backend.info)
     size = inputs_BHWC.shape[1], inputs_BHWC.shape[2]
-    total_BHWL = np.zeros((len(inputs_BHWC), *size, head.outputs), np.float32)
+    maps: Raw = {}
     for scale in scales:
         scaled = scaled_size(size, scale)
         one = backend.resized(scaled) if isinstance(backend, OfOneSize) else backend
-        resized_BHWC = np.asarray(reference.resize(inputs_BHWC, scaled, align_corners=True), np.float32)
-        for step in (1, -1) if mirrored else (1,):
-            logits_BhwL = one.run(np.ascontiguousarray(resized_BHWC[:, :, ::step]))["logits_map"][:, :, ::step]
-            for image_HWL, logits_hwL in zip(total_BHWL, logits_BhwL, strict=True):
-                image_HWL += scores(logits_hwL, size, align_corners=head.align_corners)
-    total_BHWL /= len(scales) * (1 + mirrored)
-    least = np.finfo(np.float32).tiny  # where no scale thinks it possible
-    return {"logits_map": np.log(np.maximum(total_BHWL, least, out=total_BHWL), out=total_BHWL)}
+        resized_BHWC = resized(inputs_BHWC, scaled)
+        maps[f"logits_map x {scale:g}"] = one.run(resized_BHWC)["logits_map"]
+        if mirrored:
+            turned = one.run(np.ascontiguousarray(resized_BHWC[:, :, ::-1]))["logits_map"][:, :, ::-1]
+            maps[f"logits_map x {scale:g} mirrored"] = turned
+    return maps
 
 
 def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
@@ -79,35 +75,56 @@ def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
     return height, width
 
 
-def slide(run: Run, photo_HWC: npt.NDArray[np.uint8], info: ModelInfo) -> npt.NDArray[np.uint8]:
+def resized(images_BHWC: npt.NDArray[np.floating], size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """`reference.resize` with corner pixels that stay corners, in half the time: a row's values lie side by side."""
+    batch, height, width, channels = images_BHWC.shape
+    if (height, width) == size:
+        return np.asarray(images_BHWC, np.float32)
+    rows, columns = (upsample.resized(a, b, align_corners=True) for a, b in zip((height, width), size, strict=True))
+    lines = images_BHWC.reshape(batch, height, -1)
+    mixed = _between(lines, rows.low, rows.next, rows.part[:, np.newaxis], axis=1)
+    low, following = (
+        (at[:, np.newaxis] * channels + np.arange(channels)).ravel() for at in (columns.low, columns.next)
+    )
+    mixed = _between(mixed, low, following, np.repeat(columns.part, channels), axis=2)
+    return np.asarray(mixed, np.float32).reshape(batch, *size, channels)
+
+
+def slide(
+    run: Run,
+    photo_HWC: npt.NDArray[np.uint8],
+    info: ModelInfo,
+    *,
+    best_on_average: BestOnAverage = looks.best_on_average,
+) -> npt.NDArray[np.uint8]:
     """The class of each pixel, uint8 [H, W], of a photo of any size that is not resized: windows of the network's input
     size slide over it, and the scores of those that see a pixel are averaged.
 
     Windows overlap by a third of their side or more and end at the photo's edges; a side that is shorter than a window
-    is continued with the mean colour. `run` answers for one window at a time. Beside the windows' own memory, float32
-    values for one row of windows are kept: window height x photo width x outputs.
+    is continued with the mean colour. `run` answers for one window at a time. Of what it answers, only the small maps
+    of those rows of windows are kept that see the same rows of the photo. `best_on_average` is `looks`'s or one that
+    gives the same, such as the engine's. Raises `Error` where a map is not finite.
     """
-    upsample.check_classes(deeplab.head_of(info.spec).outputs)
-    aligned = deeplab.head_of(info.spec).align_corners
     height, width = photo_HWC.shape[:2]
     window = info.preprocessing.size
-    unresized = as_it_is(info.preprocessing)
     tops, lefts = window_starts(height, window[0]), window_starts(width, window[1])
-    sums_hWL = np.zeros((min(window[0], height), width, deeplab.head_of(info.spec).outputs), np.float32)
     mask_HW = np.empty((height, width), np.uint8)
+    seen: list[Look] = []
     for top, following in zip(tops, [*tops[1:], height], strict=True):
         for left in lefts:
-            seen_HWC = photo_HWC[top : top + window[0], left : left + window[1]]
-            prepared, _ = prepare(seen_HWC, unresized)
-            found_HWL = scores(run(prepared[np.newaxis])["logits_map"][0], window, align_corners=aligned)
-            rows, columns = seen_HWC.shape[:2]
-            sums_hWL[:rows, left : left + columns] += found_HWL[:rows, :columns]
-        done = following - top  # rows that no later window sees
-        for row in range(done):
-            mask_HW[top + row] = sums_hWL[row].argmax(-1)
-        for row in range(len(sums_hWL)):
-            sums_hWL[row] = sums_hWL[row + done] if row + done < len(sums_hWL) else 0
+            seen += _window(run, photo_HWC[top : top + window[0], left : left + window[1]], info, top, left)
+        # rows that no later window sees
+        parts = [look.within(top, following) for look in seen]
+        mask_HW[top:following] = best_on_average(parts, (following - top, width))
+        seen = [look for look in seen if look.bottom > following]
     return mask_HW
+
+
+def _window(run: Run, photo_HWC: npt.NDArray[np.uint8], info: ModelInfo, top: int, left: int) -> Iterator[Look]:
+    """What the network says of one window, which is this part of a photo."""
+    prepared, geometry = prepare(photo_HWC, as_it_is(info.preprocessing))
+    for map_1hwL in run(prepared[np.newaxis]).values():
+        yield replace(look_at(map_1hwL, info, geometry), top=top, left=left)
 
 
 def window_starts(length: int, window: int) -> list[int]:
@@ -125,16 +142,16 @@ def as_it_is(preprocessing: Preprocessing) -> Preprocessing:
     )
 
 
-def scores(
-    logits_hwL: npt.NDArray[np.float32], size: tuple[int, int], *, align_corners: bool
-) -> npt.NDArray[np.float32]:
-    """Softmax [H, W, L] of a map of logits that is resized to `size`. Raises `Error` where it is not finite."""
-    if not np.isfinite(logits_hwL).all():
-        raise not_finite()
-    logits_1hwL = logits_hwL[np.newaxis]
-    if logits_hwL.shape[:2] != size:
-        logits_1hwL = reference.resize(logits_1hwL, size, align_corners=align_corners)
-    found_HWL = np.asarray(logits_1hwL[0] - logits_1hwL[0].max(-1, keepdims=True), np.float32)
-    np.exp(found_HWL, out=found_HWL)
-    found_HWL /= found_HWL.sum(-1, keepdims=True)
-    return found_HWL
+def _between(
+    values: npt.NDArray[np.floating],
+    low: npt.NDArray[np.intp],
+    following: npt.NDArray[np.intp],
+    part: npt.NDArray[np.float32],
+    *,
+    axis: int,
+) -> npt.NDArray[np.floating]:
+    first, step = (values.take(at, axis) for at in (low, following))
+    step -= first
+    step *= part
+    first += step
+    return first

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mobilenetv2 import cli_paper_tables, paper
-from mobilenetv2.paper import measure
+from mobilenetv2.paper import measure, trained
 
 Run = Callable[..., Any]
 
@@ -46,3 +46,12 @@ def test_each_table_is_measured_on_its_own_kind_of_pictures(run: Run) -> None:
         assert (alone.code, alone.err) == (2, f"error: {option} and --model belong together: give both\n")
     scales = run("paper", "table7", "--multi-scale")
     assert (scales.code, scales.err) == (2, "error: --multi-scale is for measuring: give --voc and --model too\n")
+
+
+def test_lemma_2_is_checked_on_a_model_of_ones_own(run: Run, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trained, "PLACES", 2)
+    assert "Theorem 1" in run("paper", "appendix").out
+    (found,) = run("paper", "appendix", "--model", model, "--json").objects
+    assert {cell["column"] for cell in found["cells"]} >= {"invertible by Lemma 2", "largest error of x"}
+    alone = run("paper", "appendix", "--photo", "x.jpg")
+    assert (alone.code, alone.err) == (2, "error: photos are for trained weights: give --model too\n")

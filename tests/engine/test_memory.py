@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from mobilenetv2 import upsample
-from mobilenetv2.engine import Engine, pack
+from mobilenetv2 import looks, upsample
+from mobilenetv2.engine import Engine, averages, pack
 from mobilenetv2.engine import cpu as cpus
+from mobilenetv2.engine.averages import Averages
 from mobilenetv2.engine.masks import Masks, table
+from mobilenetv2.looks import Look
 from mobilenetv2.model_file import ModelFile
 
 RandomModel = Callable[..., ModelFile]
@@ -77,6 +79,42 @@ def test_detectors_touch_nothing_outside(
         stages = ((1, 8, 1, 1), (3, 9, 2, 2), (4, 17, 2, 2))
         model = random_detector(head={**head, **heads}, stages=stages, last_channels=33, **more)
         assert_untouched(model, at_end=at_end)
+
+
+@pytest.mark.parametrize("at_end", [True, False])
+@pytest.mark.parametrize("level", [None, "haswell", "x86-64"])
+def test_segmenters_touch_nothing_outside(
+    random_segmenter: RandomModel, monkeypatch: pytest.MonkeyPatch, level: str | None, *, at_end: bool
+) -> None:
+    if level:
+        monkeypatch.setenv("MOBILENETV2_CPU", level)
+    monkeypatch.setattr(pack, "aligned_zeros", lambda size: guarded_floats(size, at_end=at_end))
+    for stride, head, more in (
+        (8, {"aspp": True, "rates": (1, 3), "channels": 7, "classes": 2}, {"round_nearest": 1}),
+        (16, {"channels": 33, "classes": 20}, {"padding": "same"}),
+    ):
+        stages = ((1, 8, 1, 1), (3, 9, 1, 2), (4, 17, 2, 2), (2, 17, 2, 2))
+        model = random_segmenter(head=head, stages=stages, output_stride=stride, **more)
+        assert_untouched(model, at_end=at_end)
+
+
+@pytest.mark.parametrize("at_end", [True, False])
+@pytest.mark.parametrize("level", [None, "haswell", "x86-64"])
+def test_averages_touch_nothing_outside(monkeypatch: pytest.MonkeyPatch, level: str | None, *, at_end: bool) -> None:
+    monkeypatch.setattr(pack, "aligned_zeros", lambda size: guarded_floats(size, at_end=at_end))
+    for (h, w, classes), (height, width) in (((5, 7, 21), (33, 49)), ((1, 1, 3), (5, 1)), ((4, 6, 1), (3, 16))):
+        maps = np.random.default_rng(0).normal(0, 1, (2, h, w, classes)).astype(np.float32)
+        rows, columns = (upsample.resized(a, b, align_corners=True) for a, b in ((h, height), (w, width)))
+        seen = [
+            Look(maps[0], rows, columns),
+            Look(maps[1], rows, upsample.resized(w, 1, align_corners=True), 0, width - 1),
+        ]
+        made = Averages(cpus.runnable(level), threads=2)
+        made(seen, (height, width))  # has the memory ready
+        result = guarded(height * width, at_end=at_end).reshape(1, height, width)
+        made._team.run(averages.maps(seen)[np.newaxis], averages.table(seen, (height, width)), result)
+        np.testing.assert_array_equal(result[0], looks.best_on_average(seen, (height, width)))
+    _held.clear()
 
 
 @pytest.mark.parametrize("at_end", [True, False])

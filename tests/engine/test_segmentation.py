@@ -1,10 +1,13 @@
 """Whole segmentation networks in the engine against the NumPy reference: widths, strides, paddings, sizes, threads."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mobilenetv2 import complexity, upsample
 from mobilenetv2.engine import Engine
@@ -72,6 +75,42 @@ def test_threads_and_batches_change_no_bit(random_segmenter: RandomModel) -> Non
         np.testing.assert_array_equal(engine.run(images)["logits_map"], expected)
         together = [engine.run(image[np.newaxis])["logits_map"] for image in images]
         np.testing.assert_array_equal(np.concatenate(together), expected)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)), widths=st.tuples(*[st.integers(1, 40)] * 3),
+    classes=st.integers(1, 40), aspp=st.booleans(), stride=st.sampled_from([8, 16]),
+    padding=st.sampled_from(["same", "symmetric"]), threads=st.integers(1, 3), batch=st.integers(1, 4),
+)  # fmt: skip
+def test_any_size_and_any_number_of_channels_agrees(
+    random_segmenter: RandomModel, size: tuple[int, int], widths: tuple[int, int, int], classes: int, aspp: bool,
+    stride: int, padding: str, threads: int, batch: int,
+) -> None:  # fmt: skip
+    first, second, head = widths
+    model = random_segmenter(
+        stages=((1, first, 1, 2), (2, second, 1, 2), (2, second, 2, 2)), round_nearest=1, output_stride=stride,
+        padding=padding, head={"aspp": aspp, "rates": (1, 3), "channels": head, "classes": classes},
+    )  # fmt: skip
+    assert_agrees(Engine(model, size=size, threads=threads, batch=batch), model, pictures(size, batch=batch))
+
+
+@pytest.mark.parametrize("aspp", [False, True])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_network_within_a_budget_gives_the_same_answers(
+    random_segmenter: RandomModel, threads: int, *, aspp: bool
+) -> None:
+    model = random_segmenter(size=161, head={"aspp": aspp})
+    with pytest.raises(UsageError, match="smallest possible is") as refused:
+        Engine(model, threads=threads, budget=1000)
+    (smallest,) = re.findall(r"is ([\d,]+) bytes", str(refused.value))
+    free, tight = (Engine(model, threads=threads, budget=b) for b in (None, int(smallest.replace(",", ""))))
+    assert f"{tight.plan.arena_bytes:,}" == smallest
+    assert tight.plan.arena_bytes < free.plan.arena_bytes
+    images = pictures((161, 161), batch=3)
+    expected = free.run(images)["logits_map"]
+    assert np.abs(tight.run(images)["logits_map"] - expected).max() < 1e-5 * np.abs(expected).max()
+    assert tight.resized((97, 97)).plan.arena_bytes <= tight.plan.arena_bytes  # its other sizes keep it too
 
 
 def test_masks_are_the_definitions(random_segmenter: RandomModel, random_model: RandomModel) -> None:

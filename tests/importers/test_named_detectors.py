@@ -13,6 +13,7 @@ import pytest
 import torch
 from repositories import MMDetectionSSDLite, QfgaohaoSSDLite, randomise
 from safetensors.numpy import save_file
+from tensorflow_variables import convolution, stem_and_blocks
 from torch import nn
 
 from mobilenetv2 import boxes, spec
@@ -119,25 +120,11 @@ def variables(model: ModelFile) -> dict[str, np.ndarray]:
     result: dict[str, np.ndarray] = {}
     layers, net = ssdlite.layers(model.info.spec), model.info.spec.backbone
 
-    def put(conv: spec.ConvSpec, name: str) -> None:
-        weight = model.tensors[f"{conv.name}.weight"]
-        kind = "depthwise_weights" if conv.groups > 1 else "weights"
-        result[f"{name}/{kind}"] = weight.transpose((2, 3, 0, 1) if conv.groups > 1 else (2, 3, 1, 0))
-        if conv.norm is None:
-            result[f"{name}/biases"] = model.tensors[f"{conv.name}.bias"]
-            return
-        theirs = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
-        for part, variable in theirs.items():
-            result[f"{name}/BatchNorm/{variable}"] = model.tensors[f"{conv.norm}.{part}"]
+    def put(conv: spec.ConvSpec, scope: str) -> None:
+        result.update(convolution(model, conv, scope))
 
     root = "FeatureExtractor/MobilenetV2"
-    put(spec.stem(net), f"{root}/Conv")
-    for i, block in enumerate(spec.blocks(net)):
-        scope = f"{root}/expanded_conv_{i}" if i else f"{root}/expanded_conv"
-        put(block.depthwise, f"{scope}/depthwise")
-        put(block.project, f"{scope}/project")
-        if block.expand is not None:
-            put(block.expand, f"{scope}/expand")
+    result.update(stem_and_blocks(model, root))
     put(spec.last(net), f"{root}/Conv_1")
     for i, depth in enumerate((512, 256, 256, 128)):
         put(layers.extras[i][0], f"{root}/layer_19_1_Conv2d_{i + 2}_1x1_{depth // 2}")

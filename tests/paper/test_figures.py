@@ -43,6 +43,13 @@ def test_figure5_no_point_beats_the_frontier() -> None:
     assert is_picture(figure5.draw(points))
 
 
+def test_figure5s_rivals_are_the_other_networks_of_table_4_as_printed() -> None:
+    assert figure5.rivals() == [
+        ("MobileNetV1", 575, 70.6), ("ShuffleNet (1.5)", 292, 71.5), ("ShuffleNet (x2)", 524, 73.7),
+        ("NasNet-A", 564, 74.0),
+    ]  # fmt: skip
+
+
 def test_figure6_holds_every_variant_with_several_seeds() -> None:
     result = figure6.stored()
     curves = figure6.curves(result)

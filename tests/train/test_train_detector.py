@@ -129,7 +129,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(dataset: Path, tmp_pa
     recipe = tiny("epochs=6", "batch_size=2")
     folder = tmp_path / "killed"
     killed, whole = (
-        [sys.executable, "-c", code, str(dataset), str(out), repr(dataclasses.asdict(recipe))]
+        [sys.executable, "-c", code, str(dataset), str(out), repr(recipes.to_json(recipe))]
         for out in (folder, tmp_path / "whole")
     )
     process = subprocess.Popen(killed)

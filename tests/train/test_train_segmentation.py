@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
 import signal
 from collections.abc import Sequence
@@ -229,4 +228,14 @@ def test_the_recipe_of_deeplab_is_poly() -> None:
     assert recipes.default("segmentation", init=False) is chosen
     rates = [schedule.learning_rate(chosen, share * chosen.epochs) for share in (0, 0.5, 1)]
     np.testing.assert_allclose(rates, [0.007, 0.007 * 0.5**0.9, 0], atol=1e-9)
-    assert recipes.from_json(json.loads(json.dumps(dataclasses.asdict(chosen))), "segmentation") == chosen
+    assert recipes.from_json(json.loads(json.dumps(recipes.to_json(chosen))), "segmentation") == chosen
+
+
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_a_field_without_a_meaning_for_the_task_is_refused_and_not_written_down(task: str) -> None:
+    recipe = recipes.default(task, init=True)
+    with pytest.raises(UsageError, match=f"mixup has no meaning for {task}"):
+        with_settings(recipe, ["mixup=0.2"])
+    written = recipes.to_json(recipe)
+    assert "mixup" not in written
+    assert "learning_rate" in written

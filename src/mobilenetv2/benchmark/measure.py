@@ -24,14 +24,15 @@ from typing import Any
 import numpy as np
 
 from mobilenetv2 import __version__, model_file
-from mobilenetv2.benchmark.runtimes import MODEL, RUNTIMES
+from mobilenetv2.benchmark.runtimes import MODEL, RUNTIMES, Array, Result
 from mobilenetv2.engine import cpu
 from mobilenetv2.errors import BenchmarkError, UsageError, unknown_name
 from mobilenetv2.model_file import ModelFile
 from mobilenetv2.predictor import default_threads
 from mobilenetv2.terminal import table
 
-AGREE = 1e-3  # of the largest output: a runtime that differs by more computes something else and is not timed
+# of the largest output, or of a mask's pixels: a runtime that differs by more computes something else and is not timed
+AGREE = 1e-3
 BURST_S = 0.15
 ENGINE = "engine"
 PIXELS = "engine, uint8 pixels"  # its input is another, so its answer cannot be compared
@@ -48,6 +49,7 @@ class Setting:
     channels: int
     threads: int
     batch: int
+    result: Result = "outputs"
 
 
 @dataclass(slots=True)
@@ -57,8 +59,9 @@ class Timing:
     runtime: str
     threads: int
     batch: int
+    result: Result = "outputs"
     problem: str | None = None
-    difference: float = float("nan")  # to the reference, as a part of the largest output
+    difference: float = float("nan")  # to the reference: a part of the largest output, or a share of a mask's pixels
     first_s: float = float("nan")  # from import to the first answer
     memory_bytes: int = 0  # at most, beyond Python with NumPy
     bursts: list[list[float]] = field(default_factory=list)
@@ -95,19 +98,28 @@ class Worker:
         self, runtime: str, setting: Setting, *, python: str = sys.executable,
         environment: Mapping[str, str] = os.environ,
     ) -> None:  # fmt: skip
-        arguments = (runtime, setting.stem, setting.threads, setting.batch, *setting.size, setting.channels)
+        arguments = (
+            runtime,
+            setting.stem,
+            setting.threads,
+            setting.batch,
+            *setting.size,
+            setting.channels,
+            setting.result,
+        )
         self._process = subprocess.Popen(
             [python, "-m", "mobilenetv2.benchmark.worker", *map(str, arguments)], env=dict(environment),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        self.timing = Timing(runtime, setting.threads, setting.batch)
+        self.timing = Timing(runtime, setting.threads, setting.batch, setting.result)
         reply = self._reply()
         if reply is None:
             return
         self.timing.difference, self.timing.first_s = reply["difference"], reply["first_s"]
         self.timing.memory_bytes = reply["peak_bytes"]
+        largest = "largest output" if setting.result == "outputs" else "mask's pixels"
         if runtime != PIXELS and not self.timing.difference <= AGREE:
-            self.timing.problem = f"differs by {self.timing.difference:.1e} of the largest output"
+            self.timing.problem = f"differs by {self.timing.difference:.1e} of the {largest}"
 
     def burst(self, count: int) -> list[float]:
         """Seconds of `count` calls; none where the process has ended, which `timing.problem` then says."""
@@ -134,16 +146,16 @@ class Worker:
 
 def take_turns(workers: Sequence[Worker], rounds: int, progress: Progress = lambda done, total: None) -> list[Timing]:
     """Times the workers, the first of which is the engine, and closes them."""
-    counts: dict[str, int] = {}
+    counts: dict[Worker, int] = {}
     for worker in workers:
         warm = worker.burst(5) if worker.timing.problem is None else []
-        counts[worker.timing.runtime] = max(3, min(200, int(BURST_S / min(warm)))) if warm else 0
+        counts[worker] = max(3, min(200, int(BURST_S / min(warm)))) if warm else 0
     for turn in range(rounds):
         start = turn % len(workers)
         for worker in (*workers[start:], *workers[:start]):
             if worker.timing.problem is None:
                 worker.burst(2)
-                worker.timing.bursts.append(worker.burst(counts[worker.timing.runtime]))
+                worker.timing.bursts.append(worker.burst(counts[worker]))
         progress(turn + 1, rounds)
     timings = [worker.timing for worker in workers]
     for worker in workers:
@@ -198,7 +210,7 @@ def benchmark(
                 total = rounds * len(threads) * len(batches)
                 before = rounds * number
                 timings += take_turns(workers, rounds, lambda done, _, b=before, t=total: progress(b + done, t))
-    timings += [Timing(name, 0, 0, problem) for name, problem in problems.items() if problem is not None]
+    timings += [Timing(name, 0, 0, problem=problem) for name, problem in problems.items() if problem is not None]
     return timings
 
 
@@ -235,24 +247,33 @@ def installed() -> list[str]:
     return [name for name, runtime in RUNTIMES.items() if not runtime.missing and name not in (PIXELS, "torch.compile")]
 
 
-def prepare(model: ModelFile, stem: Path, size: tuple[int, int]) -> None:
-    """The model file under `stem`, and the outputs that workers compare theirs with."""
-    from mobilenetv2.benchmark.worker import picture
+def prepare(model: ModelFile, stem: Path, size: tuple[int, int], pixels: Array | None = None) -> None:
+    """The model file under `stem`, and the outputs and the mask that workers compare theirs with.
+
+    They are of `pixels`, float32 [1, H, W, C] as the network takes them, or of noise.
+    """
+    from mobilenetv2.benchmark import masks
+    from mobilenetv2.benchmark.worker import pixels_of
     from mobilenetv2.engine.reference import ReferenceBackend
 
     model_file.write(stem.with_suffix(MODEL), model)
-    pixels = picture(size, channels=model.info.spec.backbone.in_channels)
-    np.savez(stem.with_suffix(".npz"), **ReferenceBackend(model, dtype=np.float64).run(pixels))  # pyright: ignore
+    if pixels is not None:
+        np.save(stem.with_suffix(".npy"), pixels)
+    pixels = pixels_of(stem, size, channels=model.info.spec.backbone.in_channels, batch=1)
+    expected: dict[str, Any] = dict(ReferenceBackend(model, dtype=np.float64).run(pixels))
+    if model.info.task == "segmentation":
+        masks.write(model.info, stem, size)
+        expected["mask"] = masks.expected(model.info, expected["logits_map"], size)
+    np.savez(stem.with_suffix(".npz"), **expected)
 
 
 def convert(
     runtime: str, stem: Path, size: tuple[int, int], *, python: str = sys.executable,
-    environment: Mapping[str, str] = os.environ,
+    environment: Mapping[str, str] = os.environ, mask: bool = False,
 ) -> str | None:  # fmt: skip
     """Make the file that `runtime` reads, if it is not there; the last line of what went wrong."""
-    suffix = RUNTIMES[runtime].suffix
-    if stem.with_suffix(suffix).exists():
+    if RUNTIMES[runtime].file(stem, mask=mask).exists():
         return None
-    command = [python, "-m", "mobilenetv2.benchmark.convert", suffix, str(stem), *map(str, size)]
+    command = [python, "-m", "mobilenetv2.benchmark.convert", runtime, str(stem), *map(str, size), *["mask"] * mask]
     done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
     return None if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no reason given"])[-1][:120]

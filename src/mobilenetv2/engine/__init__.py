@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import weakref
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +19,12 @@ import numpy.typing as npt
 from mobilenetv2.engine.program import Program, compiled
 from mobilenetv2.engine.workers import Team
 from mobilenetv2.errors import UsageError
+from mobilenetv2.looks import Look
 from mobilenetv2.model_file import ModelFile, ModelInfo
 from mobilenetv2.upsample import Float32Array, Places
 
 if TYPE_CHECKING:
+    from mobilenetv2.engine.averages import Averages
     from mobilenetv2.engine.masks import Masks
     from mobilenetv2.engine.plan import Plan
 
@@ -83,6 +86,7 @@ class Engine:
         self._program = Program(cache.machine_code(repr(planned), lambda: compiled(planned)))
         self._weights = pack.pack(model, self.plan)
         self._masks: dict[int, Masks] = {}  # by the width of their maps
+        self._averages: Averages | None = None
         self._model = model if len(self.plan.outputs[0].shape) == 3 else None  # for other sizes
         self._budget = budget
         self._siblings: dict[tuple[int, int], Engine] = {}
@@ -125,6 +129,19 @@ class Engine:
 
             self._masks[width] = Masks(width, logits_BhwL.shape[-1], self.plan.cpu, threads=self.threads)
         return self._masks[width](logits_BhwL, rows, columns)
+
+    def best_on_average(self, looks: Sequence[Look], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+        """`looks.best_on_average`, but for the last digits of scores, on the engine's threads: uint8 [H, W].
+
+        Looks may be of any size and number. The engine's model must be one for segmentation. Raises `UsageError` where
+        it is not, and for more than 256 classes.
+        """
+        self._check_maps()
+        if self._averages is None:
+            from mobilenetv2.engine.averages import Averages
+
+            self._averages = Averages(self.plan.cpu, threads=self.threads)
+        return self._averages(looks, size)
 
     def resized(self, size: tuple[int, int]) -> Engine:
         """The engine of the same segmentation model for inputs of another size (height, width): made when it is first
@@ -178,7 +195,7 @@ _ENGINES: weakref.WeakSet[Engine] = weakref.WeakSet()
 def _after_fork() -> None:
     """A forked process has its parent's memory but not its threads, and locks that nobody will open."""
     for engine in list(_ENGINES):
-        engine._masks = {}
+        engine._masks, engine._averages = {}, None
         engine._lock = threading.Lock()
         engine._renew()
 

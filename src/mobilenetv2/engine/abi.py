@@ -39,3 +39,13 @@ MOST_LANES = 16  # parts of columns are read so far beyond the last one
 def mask_scratch(width: int, classes: int) -> int:
     """float32 elements that a thread needs: a row of the map, its differences, and a vector of labels."""
     return 2 * width * classes + MOST_LANES
+
+
+# The table for a mask made of several looks (`kernels.average`), words first. HEIGHT x WIDTH: the mask. LOOKS, and the
+# CLASSES of all of them. Elements from one class to the next of a row of scores; those of the longest row of a map,
+# and of a thread's scratch memory, all three whole vectors of `MOST_LANES`.
+_, _, LOOKS, CLASSES, STRIDE, LINE_SPACE, SCRATCH, AVERAGE_HEADER = range(8)
+# Then for each look: the word at which its own table as above begins, what stands there counted from there, its lines
+# from its map; the float32 element at which the map begins; the mask's row and column at which its part begins; the
+# elements of a row of the map.
+LOOK_TABLE, LOOK_MAP, LOOK_TOP, LOOK_LEFT, LOOK_LINE, LOOK_WORDS = range(6)

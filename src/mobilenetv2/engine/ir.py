@@ -180,6 +180,10 @@ class Kernel:
     def constant(self, value: float, width: int) -> Value:
         return ir.Constant(_vector(width), [ir.Constant(FLOAT, float(value))] * width)
 
+    def counting(self, width: int) -> Value:
+        """The number of each lane, from 0."""
+        return ir.Constant(_vector(width), [ir.Constant(FLOAT, float(i)) for i in range(width)])
+
     def load(self, place: Pointer, width: int) -> Value:
         return self.b.load(place.address, typ=_vector(width), align=4)
 
@@ -209,7 +213,7 @@ class Kernel:
 
     def lanes(self, number: Value, width: int) -> Value:
         """One number in every lane."""
-        nothing = ir.Constant(_vector(width), ir.Undefined)
+        nothing = ir.Constant(ir.VectorType(number.type, width), ir.Undefined)
         first = self.b.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
         return self.b.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(ir.IntType(32), width), [0] * width))
 
@@ -236,6 +240,15 @@ class Kernel:
     def multiply(self, a: Value, b: Value) -> Value:
         return self.b.fmul(a, b)
 
+    def divide(self, a: Value, b: Value) -> Value:
+        return self.b.fdiv(a, b)
+
+    def times_power_of_two(self, value: Value, exponents: Value) -> Value:
+        """value x 2^n, where n stands in the lowest bits of the float32 `exponents`; both ends must be normal."""
+        whole = ir.VectorType(ir.IntType(32), value.type.count)
+        n, bits = (self.b.bitcast(x, whole) for x in (exponents, value))
+        return self.b.bitcast(self.b.add(bits, self.b.shl(n, self.labels(23, value.type.count))), value.type)
+
     def activate(self, x: Value, activation: Activation) -> Value:
         """relu6: min(max(x, 0), 6); relu: max(x, 0); linear: x."""
         if activation == "linear":
@@ -253,9 +266,11 @@ class Kernel:
 
     # bytes and words
 
-    def labels(self, value: int, width: int) -> Value:
+    def labels(self, value: Number, width: int) -> Value:
         """A small integer in every lane."""
         number = ir.IntType(32)
+        if isinstance(value, Index):
+            return self.lanes(self.b.trunc(value.value, number), width)
         return ir.Constant(ir.VectorType(number, width), [ir.Constant(number, value)] * width)
 
     def store_labels(self, labels: Value, place: Pointer) -> None:

@@ -20,15 +20,15 @@ class Masks:
     """The best class of every pixel: `masks(logits_BhwL, rows, columns)` is what `upsample.best_classes` gives.
 
     No value per class and pixel is ever stored. Maps are `width` pixels wide and have `classes`; everything else may
-    change from call to call. Any Python thread may call; calls wait for each other.
+    change from call to call. `code` is their `machine_code`, where there is no compiler to make it. Any Python
+    thread may call; calls wait for each other.
     Raises `UsageError` for more classes than a mask can name, and a system without kernels.
     """
 
-    def __init__(self, width: int, classes: int, cpu: Cpu, *, threads: int = 1) -> None:
+    def __init__(self, width: int, classes: int, cpu: Cpu, *, threads: int = 1, code: bytes | None = None) -> None:
         check_classes(classes)
         self.width, self.classes = width, classes
-        name = f"masks {width} {classes} {cpu!r}"
-        self._program = Program(cache.machine_code(name, lambda: compiled(cpu, width, classes)))
+        self._program = Program(code or machine_code(cpu, width, classes))
         self._threads = threads
         self._lock = threading.Lock()
         self._renew()
@@ -54,8 +54,12 @@ class Masks:
         self._team = Team(self._program, self._threads, arena)
 
 
+def machine_code(cpu: Cpu, width: int, classes: int) -> bytes:
+    """The linked machine code for maps of this width: from the cache, or compiled."""
+    return cache.machine_code(f"masks {width} {classes} {cpu!r}", lambda: compiled(cpu, width, classes))
+
+
 def compiled(cpu: Cpu, width: int, classes: int) -> bytes:
-    """The linked machine code for maps of this width."""
     from mobilenetv2.engine import jit
     from mobilenetv2.engine.kernels import mask
     from mobilenetv2.engine.link import link

@@ -51,28 +51,36 @@ def import_file(
     labels: str | os.PathLike[str] | None = None,
     background: Background | None = None,
     size: int | None = None,
+    output_stride: int | None = None,
 ) -> ModelFile:
     """A model of another library's checkpoint: `.pth`, `.bin`, `.safetensors`, `.h5`, `.keras`, `.tflite`, `.param`.
 
-    Of ncnn's two files, `.param` and `.bin`, either is given and the other lies beside it under the same name.
+    A folder of Hugging Face's stands for the weights in it; the configuration beside them is read. Of ncnn's two files,
+    `.param` and `.bin`, either is given and the other lies beside it under the same name.
     `source` is one of `SOURCES`; None finds it out from what is in the file. `labels` is a text file with one
     class name per line, or a label map (`.pbtxt`, `.prototxt`); None means ImageNet's for a classifier's 1000 classes,
     Pascal VOC's for 20 of the other tasks, COCO's for a detector's 80, none otherwise. `background` None means the
     first of a classifier's 1001 outputs, else what the source has. `size` is the input size in pixels; None means what
     the zoo knows of this very file, else what it says itself (also in its name), else what such networks were trained
-    at. What was decided, and that people should know, is in `info.provenance["notes"]`, one sentence each.
+    at. `output_stride` (8, 16 or 32) is for networks for masks in files of named tensors; None means what the
+    configuration says, else the source's usual one. What was decided, and that people should know, is in
+    `info.provenance["notes"]`, one sentence each.
 
     Raises `UsageError` for an unknown source or labels that do not fit, `FileError` where a file cannot be read,
     and `WeightsError` where the checkpoint is damaged, unsafe, or no MobileNetV2 of a task that is known here.
     """
-    from mobilenetv2.importers import ncnn
+    from mobilenetv2.importers import huggingface, ncnn
     from mobilenetv2.importers.complete import complete, file_sha256, published
 
     path = Path(path)
+    if path.is_dir():
+        path = huggingface.weights_in(path)
     if source is not None and source not in SOURCES:
         raise unknown_name("source", source, SOURCES)
     if size is not None and size < 1:
         raise UsageError(f"size must be a number of pixels from 1 up, got {size}")
+    if output_stride not in (None, 8, 16, 32):
+        raise UsageError(f"output_stride must be 8, 16 or 32, got {output_stride}")
     pair = ncnn.pair(path)
     weights = path if pair is None else pair.bin
     sha256 = file_sha256(weights)
@@ -82,11 +90,17 @@ def import_file(
     if weights.stat().st_size == 0:
         raise WeightsError(f"{weights} is empty")
     try:
-        model = _read(path, pair, source, size, sha256)
+        model = _read(path, pair, source, size, output_stride, sha256)
     except (WeightsError, SpecError) as error:
         text = str(error)
-        named = text.startswith(tuple(map(str, pair or (path,))))
+        beside = (path.with_name(name) for name in (huggingface.CONFIG, huggingface.PROCESSOR))
+        named = text.startswith(tuple(map(str, (*(pair or (path,)), *beside))))
         raise WeightsError(text if named else f"{path}: {text}") from None
+    if output_stride not in (None, model.info.spec.backbone.output_stride):
+        raise UsageError(
+            f"{path}: its output stride is {model.info.spec.backbone.output_stride}; it can be said only of a network "
+            "for masks whose file has named tensors"
+        )
     return complete(model, weights, labels=labels, background=background, sha256=sha256, entry=entry)
 
 
@@ -100,6 +114,8 @@ def load_model(name_or_path: str | os.PathLike[str], *, progress: bool = True) -
     """
     name = os.fspath(name_or_path)
     if isinstance(name_or_path, os.PathLike) or _is_path(name):
+        if Path(name).is_dir():
+            _refuse_to_load(Path(name))
         return model_file.read(name)
     from mobilenetv2 import zoo  # with what it takes to download: 20 ms, and most models are files
 
@@ -116,9 +132,21 @@ def load_model(name_or_path: str | os.PathLike[str], *, progress: bool = True) -
 
 
 def load_any(name: str, *, progress: bool = True) -> ModelFile:
-    """As `load_model`; a path may also be another library's checkpoint, which is imported."""
+    """As `load_model`; a path may also be another library's checkpoint or folder, which is imported."""
+    from mobilenetv2.importers import huggingface
+
     foreign = _is_path(name) and Path(name).suffix.lower() in _SUFFIXES and not _is_ours(Path(name))
+    foreign = foreign or huggingface.is_folder(Path(name))
     return import_file(name) if foreign else load_model(name, progress=progress)
+
+
+def _refuse_to_load(folder: Path) -> None:
+    """Raises `ModelFileError` where `folder` could be imported, which takes its own command."""
+    from mobilenetv2.importers import huggingface
+
+    if huggingface.is_folder(folder):
+        way_out = f"mobilenetv2 import {folder} -o model.safetensors makes a model file of it"
+        raise ModelFileError(f"{folder} is a folder of Hugging Face's: {way_out}")
 
 
 def _is_ours(path: Path) -> bool:
@@ -141,9 +169,11 @@ def _is_path(name: str) -> bool:
     return path.exists() and not any(name == entry.name for entry in zoo.entries())
 
 
-def _read(path: Path, pair: Pair | None, source: str | None, size: int | None, sha256: str) -> ModelFile:
+def _read(
+    path: Path, pair: Pair | None, source: str | None, size: int | None, output_stride: int | None, sha256: str
+) -> ModelFile:
     # imported here: each brings a library that the others do not need
-    from mobilenetv2.importers import containers, keras, named_detectors, ncnn, tflite, torch_family
+    from mobilenetv2.importers import containers, keras, named_detectors, named_segmenters, ncnn, tflite, torch_family
 
     if source == "ncnn" and pair is None:
         raise WeightsError("not one of ncnn's two files: X.param and X.bin must lie beside each other")
@@ -158,6 +188,10 @@ def _read(path: Path, pair: Pair | None, source: str | None, size: int | None, s
             if "mobilenetv2" in (file.metadata() or {}):
                 raise UsageError(f"{path} is a model file already: it needs no import")
     tensors, notes = containers.read(path)
+    if (segmenter := named_segmenters.recognise(path, tensors)) and source in (None, segmenter):
+        return named_segmenters.read(
+            path, tensors, notes, source=segmenter, size=size, output_stride=output_stride
+        )  # fmt: skip
     detector = source if source in detector_names.SOURCES else None
     if detector or (source is None and (detector := named_detectors.recognise(tensors))):
         return named_detectors.read(path, tensors, notes, source=detector, size=size)

@@ -22,7 +22,7 @@ _DATA_SETS = {  # by count of classes
 }
 _CALLED = {"imagenet": "ImageNet's", "voc": "Pascal VOC's", "coco": "COCO's"}
 _LABEL_MAP_FIELD = r"(\w+)\s*:\s*(?:[\"']([^\"']*)[\"']|(\S+))"
-_BACKGROUND_NAMES = ("background", "__background__", "???", "dummy")  # as label files of TensorFlow models write it
+BACKGROUND_NAMES = ("background", "__background__", "???", "dummy")  # as label files of TensorFlow models write it
 
 
 def complete(
@@ -39,13 +39,15 @@ def complete(
     """
     info = model.info
     head = info.spec.head
-    if background is None and isinstance(head, Classifier) and head.outputs == 1001:
+    if background is None and isinstance(head, Classifier) and head.outputs == 1001 and not info.labels:
         background = "first"
     if background is not None:
         head = _with_background(head, background)
     network = Spec(info.spec.backbone, head)
     notes = list(info.provenance.get("notes", ()))
     names, ids = info.labels, info.label_ids
+    if head != info.spec.head:  # a reader's names leave out what it took for the background
+        names, ids = (), ()
     data_set = _DATA_SETS[head.task].get(head.classes)
     if labels is not None:
         names, ids = read_labels(labels, network), ()
@@ -97,7 +99,7 @@ def read_labels(path: str | os.PathLike[str], network: Spec) -> tuple[str, ...]:
     if len(names) == head.classes + 1:
         if head.background == "last":
             names.pop()
-        elif head.background == "first" or names[0].lower() in _BACKGROUND_NAMES:
+        elif head.background == "first" or names[0].lower() in BACKGROUND_NAMES:
             names.pop(0)
     if len(names) != head.classes:
         raise UsageError(f"{path} has {len(names)} labels, the network has {head.classes} classes")

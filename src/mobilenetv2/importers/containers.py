@@ -20,7 +20,7 @@ from mobilenetv2.importers.unpickle import StoredTensor
 # Where training programs keep the weights, the averaged ones (EMA), which are the ones that were scored, first:
 # timm, mmengine, torchvision's references; then everybody's
 _AVERAGED = ("state_dict_ema", "ema_state_dict", "model_ema")
-_KEYS = (*_AVERAGED, "state_dict", "model", "model_state_dict", "net")
+_KEYS = (*_AVERAGED, "state_dict", "model", "model_state_dict", "model_state", "net")
 _PREFIXES = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, Lightning and others
 _IGNORED = ("num_batches_tracked", "n_averaged")  # counters of training
 MAX_NPZ_BYTES = 1_000_000_000  # unpacked: a detector has 20 MB

@@ -1,36 +1,21 @@
-"""What each source calls the tensors of an SSDLite detector, and what it does with them that names do not say.
-
-A tensor of ours comes from one tensor of theirs or several: TensorFlow stores convolutions [rows, columns, in, out],
-and where a bias stands before a batch norm it is taken off the batch norm's mean.
-"""
+"""What each source calls the tensors of an SSDLite detector, and what it does with them that names do not say."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-import numpy.typing as npt
-
 from mobilenetv2 import spec
-from mobilenetv2.importers import names
+from mobilenetv2.importers import names, origins
 from mobilenetv2.importers.names import Pair
+from mobilenetv2.importers.origins import Origins
 from mobilenetv2.importers.parts import boxes_xy_first
 from mobilenetv2.preprocessing import Preprocessing, recipe
-from mobilenetv2.spec import ConvSpec, Padding, Spec, ssdlite, ssdlite_anchors
+from mobilenetv2.spec import Padding, Spec, ssdlite, ssdlite_anchors
 from mobilenetv2.spec.ssdlite import Anchors
-
-Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a tensor of ours comes from: `make` of the tensors `names` of theirs."""
-
-    names: tuple[str, ...]
-    make: Callable[..., Array] = lambda values: values
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +27,7 @@ class DetectorSource:
     """
 
     marks: tuple[str, ...]
-    origins: Callable[[Spec], Iterator[tuple[str, Origin]]]
+    origins: Callable[[Spec], Origins]
     padding: Padding
     bn_eps: float
     preprocessing: Preprocessing
@@ -58,20 +43,22 @@ def recognise(found: Iterable[str]) -> str | None:
 # -- qfgaohao: vision/ssd/mobilenet_v2_ssd_lite.py, vision/utils/box_utils.py
 
 
-def _qfgaohao(network: Spec) -> Iterator[tuple[str, Origin]]:
+def _qfgaohao(network: Spec) -> Origins:
     """tonylins' backbone; extras are inverted residuals; the heads' depthwise convolutions have a bias."""
     net = network.backbone
     pairs = [_renamed(pair, "features.", "base_net.") for pair in names.of_convolutions("tonylins", net)]
-    yield from _with_norm(spec.convolutions(net), pairs)
+    yield from origins.with_norm(spec.convolutions(net), pairs)
     layers = ssdlite.layers(network)
     for i, chain in enumerate(layers.extras):
-        yield from _with_norm(chain, [(f"extras.{i}.conv.{3 * j}", f"extras.{i}.conv.{3 * j + 1}") for j in range(3)])
+        yield from origins.with_norm(
+            chain, [(f"extras.{i}.conv.{3 * j}", f"extras.{i}.conv.{3 * j + 1}") for j in range(3)]
+        )
     for theirs, chains in (("classification", layers.class_heads), ("regression", layers.box_heads)):
         for k, (*depthwise, predict) in enumerate(chains):
             name = f"{theirs}_headers.{k}"
             for conv in depthwise:
-                yield from _with_norm([conv], [(f"{name}.0", f"{name}.1")], biased=True)
-            yield from _plain(predict, f"{name}.3" if depthwise else name)
+                yield from origins.with_norm([conv], [(f"{name}.0", f"{name}.1")], biased=True)
+            yield from origins.plain(predict, f"{name}.3" if depthwise else name)
 
 
 def _renamed(pair: Pair, before: str, after: str) -> Pair:
@@ -81,80 +68,47 @@ def _renamed(pair: Pair, before: str, after: str) -> Pair:
 # -- mmdetection: configs/ssd/ssdlite_mobilenetv2-scratch_8xb24-600e_coco.py, necks/ssd_neck.py, dense_heads/ssd_head.py
 
 
-def _mmdetection(network: Spec) -> Iterator[tuple[str, Origin]]:
+def _mmdetection(network: Spec) -> Origins:
     """mmpretrain's backbone; each module is a convolution `conv` with its batch norm `bn`."""
     net = network.backbone
-    yield from _with_norm(spec.convolutions(net), names.of_convolutions("mmpretrain", net))
+    yield from origins.with_norm(spec.convolutions(net), names.of_convolutions("mmpretrain", net))
     layers = ssdlite.layers(network)
     for i, chain in enumerate(layers.extras):
         name = f"neck.extra_layers.{i}"
         modules = (f"{name}.0", f"{name}.1.depthwise_conv", f"{name}.1.pointwise_conv")
-        yield from _with_norm(chain, [(f"{module}.conv", f"{module}.bn") for module in modules])
+        yield from origins.with_norm(chain, [(f"{module}.conv", f"{module}.bn") for module in modules])
     for theirs, chains in (("cls", layers.class_heads), ("reg", layers.box_heads)):
         for k, (depthwise, predict) in enumerate(chains):
             name = f"bbox_head.{theirs}_convs.{k}"
-            yield from _with_norm([depthwise], [(f"{name}.0.conv", f"{name}.0.bn")])
-            yield from _plain(predict, f"{name}.1")
+            yield from origins.with_norm([depthwise], [(f"{name}.0.conv", f"{name}.0.bn")])
+            yield from origins.plain(predict, f"{name}.1")
 
 
 # -- TensorFlow's Object Detection API, release 1: ssdlite_mobilenet_v2_coco
 
 
-def _tensorflow(network: Spec) -> Iterator[tuple[str, Origin]]:
+def _tensorflow(network: Spec) -> Origins:
     """The variables' names; a box is ty, tx, th, tw."""
     net, layers = network.backbone, ssdlite.layers(network)
     root = "FeatureExtractor/MobilenetV2"
-    yield from _variables(spec.stem(net), f"{root}/Conv")
-    for block in spec.blocks(net):
-        name = f"{root}/expanded_conv{f'_{block.index}' if block.index else ''}"
-        for conv, part in zip(block.convolutions[::-1], ("project", "depthwise", "expand"), strict=False):
-            yield from _variables(conv, f"{name}/{part}")
-    yield from _variables(spec.last(net), f"{root}/Conv_1")
+    yield from origins.backbone_variables(net, root)
+    yield from origins.variables(spec.last(net), f"{root}/Conv_1")
     for i, (squeeze, depthwise, widen) in enumerate(layers.extras, 2):
         # the names hold channels: those of the released network, whatever the width
         depth = RELEASED_EXTRAS[i - 2]
-        yield from _variables(squeeze, f"{root}/layer_19_1_Conv2d_{i}_1x1_{depth // 2}")
-        yield from _variables(depthwise, f"{root}/layer_19_2_Conv2d_{i}_3x3_s2_{depth}_depthwise")
-        yield from _variables(widen, f"{root}/layer_19_2_Conv2d_{i}_3x3_s2_{depth}")
-    for theirs, chains in (("ClassPredictor", layers.class_heads), ("BoxEncodingPredictor", layers.box_heads)):
+        yield from origins.variables(squeeze, f"{root}/layer_19_1_Conv2d_{i}_1x1_{depth // 2}")
+        yield from origins.variables(depthwise, f"{root}/layer_19_2_Conv2d_{i}_3x3_s2_{depth}_depthwise")
+        yield from origins.variables(widen, f"{root}/layer_19_2_Conv2d_{i}_3x3_s2_{depth}")
+    for theirs, chains, order in (
+        ("ClassPredictor", layers.class_heads, lambda values: values),
+        ("BoxEncodingPredictor", layers.box_heads, boxes_xy_first),
+    ):
         for k, (depthwise, predict) in enumerate(chains):
-            yield from _variables(depthwise, f"BoxPredictor_{k}/{theirs}_depthwise")
-            yield from _variables(predict, f"BoxPredictor_{k}/{theirs}", boxes=theirs == "BoxEncodingPredictor")
-
-
-def _variables(conv: ConvSpec, name: str, *, boxes: bool = False) -> Iterator[tuple[str, Origin]]:
-    layout = (2, 3, 0, 1) if conv.groups > 1 else (3, 2, 0, 1)
-    xy_first = boxes_xy_first if boxes else lambda values: values
-
-    def weight(stored: Array) -> Array:
-        return xy_first(stored.transpose(layout))
-
-    yield f"{conv.name}.weight", Origin((f"{name}/{'depthwise_' if conv.groups > 1 else ''}weights",), weight)
-    if conv.norm is None:
-        yield f"{conv.name}.bias", Origin((f"{name}/biases",), xy_first)
-        return
-    for part, theirs in zip(spec.NORM_PARTS, ("gamma", "beta", "moving_mean", "moving_variance"), strict=True):
-        yield f"{conv.norm}.{part}", Origin((f"{name}/BatchNorm/{theirs}",))
+            yield from origins.variables(depthwise, f"BoxPredictor_{k}/{theirs}_depthwise")
+            yield from origins.variables(predict, f"BoxPredictor_{k}/{theirs}", outputs=order)
 
 
 # -- what they share
-
-
-def _with_norm(
-    convs: Sequence[ConvSpec], pairs: Sequence[Pair], *, biased: bool = False
-) -> Iterator[tuple[str, Origin]]:
-    for conv, (name, norm) in zip(convs, pairs, strict=True):
-        yield f"{conv.name}.weight", Origin((f"{name}.weight",))
-        for part in spec.NORM_PARTS:
-            origin = Origin((f"{norm}.{part}",))
-            if biased and part == "running_mean":
-                origin = Origin((f"{norm}.{part}", f"{name}.bias"), lambda mean, bias: mean - bias)
-            yield f"{conv.norm}.{part}", origin
-
-
-def _plain(conv: ConvSpec, name: str) -> Iterator[tuple[str, Origin]]:
-    for part in ("weight", "bias"):
-        yield f"{conv.name}.{part}", Origin((f"{name}.{part}",))
 
 
 def _caffe_anchors(smallest: Sequence[float], size: int, *, most: float = math.inf) -> tuple[Anchors, ...]:

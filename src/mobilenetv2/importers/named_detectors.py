@@ -9,26 +9,22 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mobilenetv2 import spec, spec_fields
+from mobilenetv2 import spec_fields
 from mobilenetv2.errors import WeightsError
-from mobilenetv2.importers import detector_names
+from mobilenetv2.importers import detector_names, origins
 from mobilenetv2.importers.coco import without_unused_ids
-from mobilenetv2.importers.detector_names import SOURCES, DetectorSource, Origin
-from mobilenetv2.importers.structure import BlockChannels, find_backbone
-from mobilenetv2.importers.torch_family import check_names, float32
+from mobilenetv2.importers.detector_names import SOURCES, DetectorSource
+from mobilenetv2.importers.structure import backbone_of
 from mobilenetv2.importers.unpickle import StoredTensor
 from mobilenetv2.model_file import ModelFile, ModelInfo
 from mobilenetv2.spec import Backbone, ConvSpec, Spec, ssdlite
-
-_AVERAGED = "/ExponentialMovingAverage"
-_OPTIMISERS = ("/RMSProp", "/RMSProp_1", "/Momentum", "/Adam", "/Adam_1")
 
 Array = npt.NDArray[np.float32]
 
 
 def recognise(tensors: Mapping[str, StoredTensor]) -> str | None:
     """The source of detectors that has such names, or None."""
-    return detector_names.recognise(_variables(tensors, []))
+    return detector_names.recognise(origins.network_tensors(tensors, []))
 
 
 def read(
@@ -41,16 +37,11 @@ def read(
     names one.
     """
     rules = SOURCES[source]
-    tensors = _variables(tensors, notes)
-    origins = dict(rules.origins(_skeleton(rules)))
-    check_names(path, source, {name for origin in origins.values() for name in origin.names}, set(tensors))
-    found = {ours: _made(path, origin, tensors) for ours, origin in origins.items()}
+    tensors = origins.network_tensors(tensors, notes)
+    theirs = dict(rules.origins(_skeleton(rules)))
+    found = origins.make(path, source, theirs, tensors, notes)
     network = _network(path, rules, found)
-    for ours, shape in spec.tensors(network).items():
-        if found[ours].shape != shape:
-            raise WeightsError(
-                f"{path}: tensor {origins[ours].names[0]} stands for {list(found[ours].shape)}, expected {list(shape)}"
-            )
+    origins.check_shapes(path, network, found, theirs)
     labels, ids = (), ()
     if used := without_unused_ids(network, found):
         network, found, labels, ids = used.network, used.tensors, used.labels, used.label_ids
@@ -63,28 +54,6 @@ def read(
     return ModelFile(info, found)
 
 
-def _variables(tensors: Mapping[str, StoredTensor], notes: list[str]) -> dict[str, StoredTensor]:
-    """The network's tensors: of TensorFlow's variables, the averages where they are kept, and no optimiser's."""
-    result: dict[str, StoredTensor] = {}
-    for name, tensor in tensors.items():
-        plain = name.removesuffix(":0")
-        if not plain.endswith((_AVERAGED, *_OPTIMISERS)) and plain != "global_step":
-            result[plain] = tensor
-    averaged = {name.removesuffix(":0").removesuffix(_AVERAGED): name for name in tensors if _AVERAGED in name}
-    if averaged:
-        notes.append("the averaged weights were taken (ExponentialMovingAverage), not those of the last step")
-    return {**result, **{plain: tensors[name] for plain, name in averaged.items()}}
-
-
-def _made(path: Path, origin: Origin, tensors: Mapping[str, StoredTensor]) -> Array:
-    values = [float32(path, name, tensors[name]) for name in origin.names]
-    try:
-        return np.ascontiguousarray(origin.make(*values), np.float32)
-    except ValueError:
-        shapes = " and ".join(f"{name} {list(value.shape)}" for name, value in zip(origin.names, values, strict=True))
-        raise WeightsError(f"{path}: the shapes of {shapes} are no convolution's") from None
-
-
 def _network(path: Path, rules: DetectorSource, found: Mapping[str, Array]) -> Spec:
     """The network with the channels of `found`, under our names."""
     skeleton = _skeleton(rules)
@@ -93,16 +62,7 @@ def _network(path: Path, rules: DetectorSource, found: Mapping[str, Array]) -> S
         shape = found[f"{conv.name}.weight"].shape
         return shape[0] if shape else 0
 
-    net = skeleton.backbone
-    stem = inputs = width(spec.stem(net))
-    blocks: list[BlockChannels] = []
-    for block in spec.blocks(net):
-        expanded, outputs = (width(conv) for conv in block.convolutions[-2:])
-        blocks.append(BlockChannels(inputs, expanded, outputs, block.expand is not None))
-        inputs = outputs
-    net = find_backbone(
-        blocks, stem=stem, last=width(spec.last(net)), padding=rules.padding, bn_eps=rules.bn_eps
-    )  # fmt: skip
+    net = backbone_of(skeleton.backbone, width, padding=rules.padding, bn_eps=rules.bn_eps)
     layers, anchors = ssdlite.layers(skeleton), rules.head["anchors"]
     outputs, left = divmod(width(layers.class_heads[0][-1]), len(anchors[0]))
     if left or outputs < 2:

@@ -13,7 +13,7 @@ from mobilenetv2 import spec_fields
 from mobilenetv2.errors import WeightsError
 from mobilenetv2.importers import parts
 from mobilenetv2.importers.parts import Layer
-from mobilenetv2.spec import DeepLab, Spec
+from mobilenetv2.spec import Background, DeepLab, Spec
 
 _VOC = 21  # outputs of networks for Pascal VOC, the first one for the background; others rarely have one
 
@@ -48,7 +48,7 @@ def build(found: Segmenter) -> tuple[Spec, dict[str, parts.Float32Array]]:
     branches.sort(key=lambda layer: layer.dilation)  # the 1x1 convolution is the only one that has none
     atrous = branches[1:]
     outputs = found.logits.outputs
-    background = "first" if outputs == _VOC else "none"
+    background = background_of(outputs)
     rates = tuple(layer.dilation[0] * stride // 16 for layer in atrous)
     head = spec_fields.deeplab(
         classes=outputs - (background != "none"),
@@ -63,6 +63,11 @@ def build(found: Segmenter) -> tuple[Spec, dict[str, parts.Float32Array]]:
     layers = [pooling, *branches, project, found.logits]
     network = parts.fitted(network, body, layers)
     return network, dict(parts.folded_tensors(network, (*body.layers, *layers)))
+
+
+def background_of(outputs: int) -> Background:
+    """Which of a network's outputs per place stands for the background, where nobody says it."""
+    return "first" if outputs == _VOC else "none"
 
 
 def _reordered(found: Segmenter, order: Sequence[Layer]) -> parts.Array:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mobilenetv2 import spec
 from mobilenetv2.errors import WeightsError
-from mobilenetv2.spec import STAGES, WIDTHS, Activation, Backbone, Padding, Stage
+from mobilenetv2.spec import STAGES, WIDTHS, Activation, Backbone, ConvSpec, Padding, Stage
 
 # timm's depth multipliers 1, 1.2 (mobilenetv2_110d) and 1.4 (mobilenetv2_120d): blocks per stage
 DEPTHS: tuple[tuple[int, ...], ...] = ((1, 2, 3, 4, 3, 3, 1), (1, 3, 4, 5, 4, 4, 1), (1, 3, 5, 6, 5, 5, 1))
@@ -28,9 +29,23 @@ class BlockChannels:
     has_expansion: bool  # whether there is an expansion convolution
 
 
+def backbone_of(skeleton: Backbone, width: Callable[[ConvSpec], int], *, last: bool = True, **fields: Any) -> Backbone:
+    """The backbone whose convolutions have the outputs that `width` says; `skeleton` has their names and blocks.
+
+    `last` says whether it has a last convolution; `fields` are those of `find_backbone`, which it raises as.
+    """
+    stem = inputs = width(spec.stem(skeleton))
+    blocks: list[BlockChannels] = []
+    for block in spec.blocks(skeleton):
+        expanded, outputs = (width(conv) for conv in block.convolutions[-2:])
+        blocks.append(BlockChannels(inputs, expanded, outputs, block.expand is not None))
+        inputs = outputs
+    return find_backbone(blocks, stem=stem, last=width(spec.last(skeleton)) if last else None, **fields)
+
+
 def find_backbone(
     blocks: Sequence[BlockChannels], *, stem: int, last: int | None, in_channels: int = 3,
-    padding: Padding, bn_eps: float, activation: Activation = "relu6",
+    padding: Padding, bn_eps: float, activation: Activation = "relu6", output_stride: int = 32,
 ) -> Backbone:  # fmt: skip
     """The backbone with exactly these channels: `stem` and `last` are outputs of the first and last convolution, None
     where there is no last one.
@@ -43,7 +58,10 @@ def find_backbone(
     _check(blocks, stem, last, in_channels)
     depth = next(depth for depth in DEPTHS if sum(depth) == len(blocks))
     found = next(_known(tuple(blocks), stem, last, depth), None) or _own(blocks, stem, last, depth)
-    return dataclasses.replace(found, in_channels=in_channels, padding=padding, bn_eps=bn_eps, activation=activation)
+    return dataclasses.replace(
+        found, in_channels=in_channels, padding=padding, bn_eps=bn_eps, activation=activation,
+        output_stride=output_stride,
+    )  # fmt: skip
 
 
 def stages_of(block_count: int) -> tuple[tuple[int, int], ...]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +16,9 @@ import numpy.typing as npt
 from mobilenetv2 import image, spec, spec_fields
 from mobilenetv2.errors import WeightsError
 from mobilenetv2.image import Preprocessing
-from mobilenetv2.importers import names
-from mobilenetv2.importers.structure import DEPTHS, BlockChannels, find_backbone
+from mobilenetv2.importers import huggingface, names
+from mobilenetv2.importers.huggingface import Config
+from mobilenetv2.importers.structure import DEPTHS, backbone_of
 from mobilenetv2.importers.unpickle import StoredTensor
 from mobilenetv2.model_file import ModelFile, ModelInfo
 from mobilenetv2.spec import STAGES, Backbone, ConvSpec, Padding, Spec
@@ -25,6 +27,14 @@ DEFAULT_SIZE = 224
 _FLOATS = ("float64", "float32", "float16", "bfloat16")
 _TORCHVISION_V2 = "7ebf99e0"  # begins the sha256 of torchvision's second weights, and is in their file's name
 _TORCHVISION_V1 = "b0353104"
+_FIRST_OF_IMAGENET = "tench"
+
+
+class Shaped(Protocol):
+    """A tensor of a file, or an array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +71,19 @@ def read(
     theirs = names.of(source, skeleton)
     check_names(path, source, set(theirs.values()), set(tensors))
     found = {ours: tensors[name] for ours, name in theirs.items()}
-    network = _network(source, skeleton, found)
+    network, labels, config = _network(source, skeleton, found), (), None
+    if source == "huggingface":
+        config = huggingface.config_beside(path)
+        network, labels = _configured(path, network, config)
     for ours, shape in spec.tensors(network).items():
         tensor = found[ours]
         if tensor.shape != shape:
             raise WeightsError(f"{path}: tensor {theirs[ours]} is {list(tensor.shape)}, expected {list(shape)}")
-    if other := {tensor.dtype for tensor in found.values()} - {"float32"}:
-        notes.append(f"{' and '.join(sorted(other))} tensors were turned into float32")
+    note_precisions(found.values(), notes)
     info = ModelInfo(
         spec=network,
-        preprocessing=_preprocessing(path, source, network.backbone, size, sha256, notes),
+        preprocessing=_preprocessing(path, source, network.backbone, size, sha256, notes, config),
+        labels=labels,
         provenance={"source": source, "notes": notes},
     )
     return ModelFile(info, {ours: float32(path, theirs[ours], tensor) for ours, tensor in found.items()})
@@ -111,28 +124,30 @@ def check_names(path: Path, source: str, expected: set[str], found: set[str]) ->
 def _network(source: str, skeleton: Backbone, tensors: Mapping[str, StoredTensor]) -> Spec:
     """The spec with the channels of `tensors` (under our names)."""
 
-    def width(conv: ConvSpec) -> int:
-        # by majority: where one tensor is misshapen it is that one which the check of shapes will name
-        sizes = [tensors[name].shape[:1] for name in spec.conv_tensors(conv)]
-        return (Counter(sizes).most_common(1)[0][0] or (0,))[0]
-
-    stem = inputs = width(spec.stem(skeleton))
-    blocks: list[BlockChannels] = []
-    for block in spec.blocks(skeleton):
-        expanded, outputs = (width(conv) for conv in block.convolutions[-2:])
-        blocks.append(BlockChannels(inputs, expanded, outputs, block.expand is not None))
-        inputs = outputs
     images = tensors[f"{spec.stem(skeleton).name}.weight"].shape
     logits = tensors[f"{spec.linear(Spec(skeleton)).name}.bias"].shape
-    net = find_backbone(
-        blocks, stem=stem, last=width(spec.last(skeleton)), in_channels=images[1] if len(images) == 4 else 3,
+    net = backbone_of(
+        skeleton, lambda conv: width_of(tensors, conv), in_channels=images[1] if len(images) == 4 else 3,
         padding=CONVENTIONS[source].padding, bn_eps=CONVENTIONS[source].bn_eps,
     )  # fmt: skip
     return Spec(net, spec_fields.classifier(outputs=logits[0] if logits else 0))
 
 
+def _configured(path: Path, network: Spec, config: Config) -> tuple[Spec, tuple[str, ...]]:
+    """The network as `config` says it is run, and its classes' names unless they are ImageNet's, which have better."""
+    net = dataclasses.replace(
+        network.backbone, padding=config.padding, bn_eps=config.bn_eps, activation=config.activation,
+        output_stride=config.output_stride or network.backbone.output_stride,
+    )  # fmt: skip
+    outputs = network.head.outputs
+    names, background = huggingface.classes(path, config, outputs)
+    if names and names[0].lower().startswith(_FIRST_OF_IMAGENET):
+        names, background = (), None
+    return Spec(net, spec_fields.classifier(outputs=outputs, background=background or "none")), names
+
+
 def _preprocessing(
-    path: Path, source: str, net: Backbone, size: int | None, sha256: str, notes: list[str]
+    path: Path, source: str, net: Backbone, size: int | None, sha256: str, notes: list[str], config: Config | None
 ) -> Preprocessing:
     recipe = CONVENTIONS[source].recipe
     if source == "torchvision":
@@ -143,15 +158,31 @@ def _preprocessing(
                 "prepared as torchvision's first weights were (shortest side 256): its two sets of weights have the "
                 "same structure, and this file is neither as published"
             )
-    size = size or _size_in_name(path.name)
-    if size is None and source == "huggingface":  # the others' files that are not for 224 say it in their names
+    sides = size or _size_in_name(path.name) or (config and config.size)
+    if sides is None and source == "huggingface":  # the others' files that are not for 224 say it in their names
         notes.append(f"the input size is not in the file: {DEFAULT_SIZE} was taken, --size N says another")
-    preprocessing = image.recipe(recipe, size or DEFAULT_SIZE)
-    if net.in_channels != 3:
-        notes.append(f"how its {net.in_channels} input channels were normalised is unknown: (pixel - 127.5) / 127.5")
-        middle = (127.5,) * net.in_channels
-        preprocessing = dataclasses.replace(preprocessing, mean=middle, std=middle, recipe="custom")
-    return preprocessing
+    preprocessing = image.recipe(recipe, sides or DEFAULT_SIZE)
+    if config is not None:
+        preprocessing = huggingface.prepared(preprocessing, config)
+    return with_channels(preprocessing, net.in_channels, notes)
+
+
+def with_channels(preprocessing: Preprocessing, channels: int, notes: list[str]) -> Preprocessing:
+    """`preprocessing`, which is for RGB, for a network of `channels` input channels."""
+    if channels == len(preprocessing.mean):
+        return preprocessing
+    notes.append(f"how its {channels} input channels were normalised is unknown: (pixel - 127.5) / 127.5")
+    middle = (127.5,) * channels
+    return dataclasses.replace(preprocessing, mean=middle, std=middle, recipe="custom")
+
+
+def width_of(tensors: Mapping[str, Shaped], conv: ConvSpec) -> int:
+    """The outputs of `conv` among `tensors` (under our names).
+
+    By majority: where one tensor is misshapen it is that one which the check of shapes will name.
+    """
+    sizes = [tensors[name].shape[:1] for name in spec.conv_tensors(conv)]
+    return (Counter(sizes).most_common(1)[0][0] or (0,))[0]
 
 
 def _size_in_name(name: str) -> int | None:
@@ -167,3 +198,9 @@ def float32(path: Path, name: str, tensor: StoredTensor) -> npt.NDArray[np.float
     if tensor.dtype not in _FLOATS:
         raise WeightsError(f"{path}: tensor {name} is {tensor.dtype}, expected one of {', '.join(_FLOATS)}")
     return np.array(tensor.values(), dtype=np.float32, order="C")  # a copy: views of one storage may overlap
+
+
+def note_precisions(tensors: Iterable[StoredTensor], notes: list[str]) -> None:
+    """Put into `notes` which types became float32, if any."""
+    if other := {tensor.dtype for tensor in tensors} - {"float32"}:
+        notes.append(f"{' and '.join(sorted(other))} tensors were turned into float32")

@@ -44,13 +44,15 @@ class Split:
 
     `formula_bytes`: most that is live at once by the paper's formula (for t = 1 one layer after the other).
     `own_bytes`: what our kernels need for the same, at the block that needs most. `seconds`: all blocks with an
-    expansion, one thread. The last two are None where they were not measured.
+    expansion, one thread, a median over rounds of all of them, of which eight in ten took `seconds_80`. The last three
+    are None where they were not measured.
     """
 
     t: int | None
     formula_bytes: int | None
     own_bytes: int | None = None
     seconds: float | None = None
+    seconds_80: tuple[float, float] | None = None
 
 
 def memory(network: Spec = PAPER, size: int = 224, *, parts: Sequence[int] = PARTS) -> list[Split]:
@@ -80,8 +82,8 @@ def measure(
 ) -> list[Split]:
     """`memory` with time and our own bytes; the engine's own schedule is last, with the arena of its whole plan.
 
-    In every round each t runs each block once, one after the other; a block's time is the median of its rounds. All
-    results are compared with those of t = 1 before anything is timed. Raises `UsageError` where they differ.
+    In every round each t runs each block once, one after the other. All results are compared with those of t = 1 before
+    anything is timed. Raises `UsageError` where they differ.
     """
     cpu = cpus.chosen()
     runs: dict[int, list[Runner]] = {t: [] for t in (*parts, 0)}
@@ -97,24 +99,26 @@ def measure(
             if apart > 1e-4:
                 raise UsageError(f"block {block.index} in {t} parts differs by {apart:.1e} from {parts[0]} part(s)")
         progress(done + 1, len(wide) + rounds)
-    times: dict[int, list[list[float]]] = {t: [[] for _ in own] for t, own in runs.items()}
+    times: dict[int, list[float]] = {t: [] for t in runs}
     for number in range(rounds):
         for t, own in runs.items():
-            for runner, found in zip(own, times[t], strict=True):
-                start = time.perf_counter()
+            start = time.perf_counter()
+            for runner in own:
                 runner.run()
-                found.append(time.perf_counter() - start)
+            times[t].append(time.perf_counter() - start)
         progress(len(wide) + number + 1, len(wide) + rounds)
-    seconds = {t: sum(statistics.median(found) for found in of_blocks) for t, of_blocks in times.items()}
+    seconds = {t: statistics.median(found) for t, found in times.items()}
+    spread = {t: tuple(np.quantile(found, (0.1, 0.9)).tolist()) for t, found in times.items()}
     own_plan = fitted(network, (size, size), cpu)
     return [
         *(
             row if row.t is None else replace(
-                row, own_bytes=max(runner.bytes for runner in runs[row.t]), seconds=seconds[row.t]
+                row, own_bytes=max(runner.bytes for runner in runs[row.t]), seconds=seconds[row.t],
+                seconds_80=spread[row.t],
             )
             for row in memory(network, size, parts=parts)
         ),
-        Split(0, None, own_plan.arena_bytes, seconds[0]),
+        Split(0, None, own_plan.arena_bytes, seconds[0], spread[0]),
     ]  # fmt: skip
 
 
@@ -198,19 +202,20 @@ def table(splits: Sequence[Split] = ()) -> Table:
 
 
 def rows(splits: Sequence[Split]) -> list[tuple[str, ...]]:
-    """A line per t: what it is, the formula's bytes, our bytes, milliseconds."""
+    """A line per t: what it is, the formula's bytes, our bytes, milliseconds, what eight rounds in ten took."""
     names = {0: "the engine's own: rows, or the whole map panel by panel", None: "n"}
     return [
         (
             names[split.t] if split.t in names else str(split.t),
             *("" if value is None else f"{value:,}" for value in (split.formula_bytes, split.own_bytes)),
             "" if split.seconds is None else f"{1e3 * split.seconds:.2f}",
+            "" if split.seconds_80 is None else " to ".join(f"{1e3 * end:.2f}" for end in split.seconds_80),
         )
         for split in splits
     ]  # fmt: skip
 
 
-HEADER = ("t", "bytes by the formula", "bytes of our kernels", "ms")
+HEADER = ("t", "bytes by the formula", "bytes of our kernels", "ms", "10 to 90 %")
 
 
 def draw(splits: Sequence[Split]) -> bytes:

@@ -84,7 +84,7 @@ def table(model: ModelFile, *, photos: Sequence[str] = ()) -> Table:
                 ))
             ),
         )
-        for one in undone(figure7.seen_by(model, photos), model)
+        for one in undone(figure7.seen_by(model, photos), model, places=PLACES)
     )  # fmt: skip
     what = f"{len(photos)} photos" if photos else f"{figure7.PICTURES} generated pictures"
     notes = (f"{PLACES} places of each expansion (fewer where there are fewer) on {what}, {figure7.name_of(model)}.",)

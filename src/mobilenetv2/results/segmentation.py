@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mobilenetv2 import files, plots, upsample
+from mobilenetv2 import files, looks, plots, upsample
 from mobilenetv2.data.masks import BACKGROUND, voc_colours
 from mobilenetv2.image import Geometry
+from mobilenetv2.looks import BestOnAverage, Look
 from mobilenetv2.model_file import ModelInfo
 from mobilenetv2.results.scores import not_finite, percent
 from mobilenetv2.spec import deeplab
@@ -45,7 +46,8 @@ class Segmentation:
     @property
     def areas(self) -> tuple[Area, ...]:
         """The classes that some pixel has, the largest first; of equal ones the lower index."""
-        pixels_L = np.bincount(self.mask.reshape(-1), minlength=len(self.names))
+        # row by row: bincount makes 8 bytes of every pixel
+        pixels_L = np.sum([np.bincount(row, minlength=len(self.names)) for row in self.mask], axis=0)
         order = np.argsort(-pixels_L, kind="stable").tolist()
         return tuple(
             Area(i, self.names[i], int(pixels_L[i]), float(pixels_L[i] / self.mask.size)) for i in order if pixels_L[i]
@@ -123,23 +125,34 @@ def decode_segmentation(
     geometry: Geometry,
     *,
     best_classes: BestClasses = upsample.best_classes,
+    best_on_average: BestOnAverage = looks.best_on_average,
 ) -> Segmentation:
-    """The class of each pixel of one photo, whose `raw` is {"logits_map": [1, h, w, outputs]}.
+    """The class of each pixel of one photo, whose `raw` is {"logits_map": [1, h, w, outputs]}, or several such maps.
 
     Each pixel's centre is looked for in the input, and there in the map, between whose logits it lies; the largest is
-    its class (the first of equals). So a photo that was not resized gets what the official evaluation gives: the map
-    resized to the input, then argmax, then the padding cut off. Pixels that were cropped away have the class of the
-    nearest one that was not. No value per class and pixel is stored. `best_classes` is `upsample`'s or one that gives
-    the same, such as the engine's.
+    its class (the first of equals), or that with the largest softmax score on the average of all maps. So a photo that
+    was not resized gets what the official evaluation gives: the map resized to the input, then argmax, then the padding
+    cut off. Pixels that were cropped away have the class of the nearest one that was not. No value per class and pixel
+    is stored. `best_classes` is `upsample`'s and `best_on_average` `looks`'s, or those that give the same, such as the
+    engine's.
 
-    Raises `Error` where the map is not finite, and `UsageError` for more than 256 classes.
+    Raises `Error` where a map is not finite, and `UsageError` for more than 256 classes.
     """
-    logits_1hwL = raw["logits_map"]
-    assert len(logits_1hwL) == 1, logits_1hwL.shape
-    if not np.isfinite(logits_1hwL).all():
+    found = [look_at(map_1hwL, info, geometry) for map_1hwL in raw.values()]
+    if len(found) == 1:
+        (one,) = found
+        mask_HW = best_classes(one.logits[np.newaxis], one.rows, one.columns)[0]
+    else:
+        mask_HW = best_on_average(found, (geometry.photo_height, geometry.photo_width))
+    return Segmentation(mask_HW, class_names(info))
+
+
+def look_at(map_1hwL: npt.NDArray[np.float32], info: ModelInfo, geometry: Geometry) -> Look:
+    """A map of logits with the places of all the photo's pixels in it. Raises `Error` where it is not finite."""
+    assert len(map_1hwL) == 1, map_1hwL.shape
+    if not np.isfinite(map_1hwL).all():
         raise not_finite()
-    rows, columns = photo_places(logits_1hwL.shape[1:3], info, geometry)
-    return Segmentation(best_classes(logits_1hwL, rows, columns)[0], class_names(info))
+    return Look(map_1hwL[0], *photo_places(map_1hwL.shape[1:3], info, geometry))
 
 
 def photo_places(size: tuple[int, int], info: ModelInfo, geometry: Geometry) -> tuple[Places, Places]:

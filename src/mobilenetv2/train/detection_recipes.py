@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from mobilenetv2.train.recipes import Recipe
+from mobilenetv2.train.recipes import LABELS_ONLY, Recipe
 
 ClassLossName = Literal["hard_mined", "focal"]
 AnchorChoice = Literal["auto", "kept", "usual"]
@@ -17,7 +17,7 @@ class DetectionRecipe(Recipe):
 
     Length, optimiser, learning rate, what learns, `ema`, `seed`, `keep`, `size` (320 where weights do not say
     otherwise) and `width_mult` are `Recipe`'s; the "last layer" is everything above the backbone: extra maps and heads.
-    Its fields about labels, teachers, blending and a picture's crop have no meaning here.
+    `unused` are those that have no meaning here.
 
     **Loss.** The classes' is the cross entropy of matched anchors and of the worst others, three for each
     ("hard_mined"), or the focal loss of all ("focal", for heads that score by sigmoid); the boxes' smooth L1 is added
@@ -33,6 +33,7 @@ class DetectionRecipe(Recipe):
     """
 
     task: ClassVar[str] = "detection"
+    unused: ClassVar[frozenset[str]] = LABELS_ONLY | {"dropout", "train_size"}
 
     anchors: AnchorChoice = "auto"
     class_loss: ClassLossName = "hard_mined"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,9 +22,9 @@ def named() -> list[Recipe]:
 
 
 def to_json(recipe: Recipe) -> dict[str, Any]:
-    """Every field, "task", and "source": where the recipe comes from, in words."""
+    """Every field with a meaning, "task", and "source": where the recipe comes from, in words."""
     source = recipes.sources(recipe.task)[recipe.name]
-    return {"task": recipe.task, **dataclasses.asdict(recipe), "source": source}
+    return {"task": recipe.task, **recipes.to_json(recipe), "source": source}
 
 
 def rows() -> list[tuple[str, ...]]:

@@ -82,13 +82,15 @@ def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:
 def with_overrides(recipe: Recipe, overrides: Mapping[str, str]) -> Recipe:
     """`recipe` with fields set from text: {"learning_rate": "0.01"}; "none" is None where a field may be None.
 
-    Raises `UsageError` for an unknown field (the nearest one is suggested), for text that is not of the field's
-    type, and for a value out of its range.
+    Raises `UsageError` for an unknown field (the nearest one is suggested), for one of `recipe.unused`, for text that
+    is not of the field's type, and for a value out of its range.
     """
     types = get_type_hints(type(recipe))
-    known = [field.name for field in dataclasses.fields(recipe) if field.name != "name"]
+    known = [field.name for field in dataclasses.fields(recipe) if field.name not in {"name", *recipe.unused}]
     changes: dict[str, Any] = {}
     for name, text in overrides.items():
+        if name in recipe.unused:
+            raise UsageError(f"{name} has no meaning for {recipe.task}")
         if name not in known:
             raise unknown_name("recipe field", name, known)
         changes[name] = _parse(name, text, types[name])

@@ -15,6 +15,12 @@ Schedule = Literal["cosine", "poly", "exponential", "constant"]
 AutoAugment = Literal["none", "trivial", "rand"]
 Keep = Literal["best", "last"]
 
+# How new weights are drawn, and what is done to pictures that have a label each.
+LABELS_ONLY = frozenset((
+    "label_smoothing", "distil", "temperature", "initial_std", "zero_gamma", "crop_scale", "colour", "brightness",
+    "hue", "auto_augment", "erase", "mixup", "cutmix", "small_size", "small_until",
+))  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -69,6 +75,8 @@ class Recipe:
     """
 
     task: ClassVar[str] = "classification"
+    unused: ClassVar[frozenset[str]] = frozenset()
+    """Fields without a meaning for the task: they can neither be set nor are they written down."""
 
     name: str
     epochs: int = 30
@@ -237,10 +245,15 @@ def find(name: str, task: str = "classification") -> Recipe:
     return known[name]
 
 
+def to_json(recipe: Recipe) -> dict[str, Any]:
+    """The fields that have a meaning for the recipe's task, as plain JSON values."""
+    return {name: value for name, value in dataclasses.asdict(recipe).items() if name not in recipe.unused}
+
+
 def from_json(values: Mapping[str, Any], task: str = "classification") -> Recipe:
-    """The task's recipe that `dataclasses.asdict` gave. Raises `UsageError` where its fields are not this release's."""
+    """The task's recipe that `to_json` gave. Raises `UsageError` where its fields are not this release's."""
     kind = type(default(task, init=False))
-    known = {field.name for field in dataclasses.fields(kind)}
+    known = to_json(default(task, init=False)).keys()
     if values.keys() != known:
         odd = sorted(values.keys() ^ known)
         raise UsageError(f"the recipe was written by another release: it differs in {', '.join(odd)}")

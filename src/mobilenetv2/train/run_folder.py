@@ -59,7 +59,7 @@ class RunFolder(RunFiles):
         before = self.read_settings() if self.settings.exists() else {}
         settings = {
             "task": recipe.task,
-            "recipe": dataclasses.asdict(recipe),
+            "recipe": recipes.to_json(recipe),
             **recipes.provenance(recipe),
             "classes": list(data.names),
             "fingerprint": data.fingerprint,

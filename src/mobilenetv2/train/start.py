@@ -14,6 +14,7 @@ from mobilenetv2.model_file import ModelFile, ModelInfo
 from mobilenetv2.nn import MobileNetV2, load_tensors, save_tensors
 from mobilenetv2.spec import Classifier, Spec, blocks, convolutions
 from mobilenetv2.spec_fields import backbone, classifier
+from mobilenetv2.train import recipes
 from mobilenetv2.train.classification import Teacher
 from mobilenetv2.train.pictures import TrainingData
 from mobilenetv2.train.recipes import Recipe
@@ -68,7 +69,7 @@ def provenance(data: Data, recipe: Recipe, init: ModelFile | None) -> dict[str, 
     found = {
         "source": "mobilenetv2 train",
         "started_from": RANDOM if init is None else init.info.provenance.get("source", "a model file"),
-        "recipe": dataclasses.asdict(recipe),
+        "recipe": recipes.to_json(recipe),
         "data": {"train": len(data.train), "val": len(data.val), "fingerprint": data.fingerprint},
         "versions": versions(),
     }

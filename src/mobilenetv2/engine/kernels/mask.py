@@ -33,7 +33,7 @@ def emit(cpu: Cpu, width: int, classes: int) -> Module:
 
         def mix(i: Number, lanes: int) -> None:
             above = f.load(upper + i, lanes)
-            f.store(_between(f, above, f.subtract(f.load(lower + i, lanes), above), f.splat(down, lanes)), mixed + i)
+            f.store(between(f, above, f.subtract(f.load(lower + i, lanes), above), f.splat(down, lanes)), mixed + i)
 
         def difference(i: Number, lanes: int) -> None:
             f.store(f.subtract(f.load(mixed + classes + i, lanes), f.load(mixed + i, lanes)), steps + i)
@@ -50,7 +50,7 @@ def emit(cpu: Cpu, width: int, classes: int) -> Module:
             with f.loop(0, (count + (cpu.lanes - 1)) // cpu.lanes) as vector:
                 x = first + vector * cpu.lanes
                 best = _best(f, mixed + pixel, steps + pixel, f.load(column_parts + x, cpu.lanes), classes)
-                _store(f, best, target, x, across, steps + size)
+                store_row(f, best, target, x, across, steps + size)
     f.end()
     team.emit(module, f, team.emit_barrier(module))
     return module
@@ -60,20 +60,21 @@ def _best(f: Kernel, pixel: Pointer, steps: Pointer, part: Value, classes: int) 
     """The first of the largest classes, for output pixels that are `part` of the way from `pixel` to the next."""
     lanes = part.type.count
     label = f.labels(0, lanes)
-    most = _between(f, f.splat(pixel, lanes), f.splat(steps, lanes), part)
+    most = between(f, f.splat(pixel, lanes), f.splat(steps, lanes), part)
     for i in range(1, classes):
-        value = _between(f, f.splat(pixel + i, lanes), f.splat(steps + i, lanes), part)
+        value = between(f, f.splat(pixel + i, lanes), f.splat(steps + i, lanes), part)
         more = f.greater(value, most)
         most, label = f.select(more, value, most), f.select(more, f.labels(i, lanes), label)
     return label
 
 
-def _between(f: Kernel, value: Value, step: Value, part: Value) -> Value:
+def between(f: Kernel, value: Value, step: Value, part: Value) -> Value:
+    """`part` of `step` beyond `value`, rounded twice, as NumPy does."""
     return f.add(value, f.multiply(step, part))
 
 
-def _store(f: Kernel, labels: Value, row: Pointer, x: Number, across: Number, spare: Pointer) -> None:
-    """From column `x` on: beyond the run, where the next one will write, but not beyond the row."""
+def store_row(f: Kernel, labels: Value, row: Pointer, x: Number, across: Number, spare: Pointer) -> None:
+    """A row's labels from column `x` on: beyond the run, where the next one will write, but not beyond the row."""
     lanes = labels.type.count
     fits = f.less(x + (lanes - 1), across)
     with f.when(fits):

@@ -1,0 +1,104 @@
+"""Masks from several looks at a picture, in code made for this CPU: `looks.best_on_average`, fast."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from mobilenetv2.engine import abi, cache, masks, pack
+from mobilenetv2.engine.program import Program
+from mobilenetv2.engine.schedule import Cpu
+from mobilenetv2.engine.workers import Team
+from mobilenetv2.looks import Look
+from mobilenetv2.upsample import Float32Array, check_classes
+
+
+class Averages:
+    """The class of every pixel: `averages(looks, size)` is what `looks.best_on_average` gives, but for the last digits
+    of the scores.
+
+    Scores exist for one row of the picture per thread. Looks may be of any size and number, and have the same classes
+    within a call. Any Python thread may call; calls wait for each other. Raises `UsageError` for a system without
+    kernels.
+    """
+
+    def __init__(self, cpu: Cpu, *, threads: int = 1) -> None:
+        self._program = Program(cache.machine_code(f"averages {cpu!r}", lambda: compiled(cpu)))
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._renew(0)
+
+    def __call__(self, looks: Sequence[Look], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+        check_classes(looks[0].logits.shape[-1])
+        mask_HW = np.empty(size, np.uint8)
+        if mask_HW.size:
+            needs = table(looks, size)
+            with self._lock:
+                arena = self._threads * int(needs.view(np.int64)[abi.SCRATCH])
+                if arena > self._arena:
+                    self._renew(arena)
+                try:
+                    self._team.run(maps(looks)[np.newaxis], needs, mask_HW[np.newaxis])
+                except BaseException:  # Ctrl-C
+                    self._team.abandon()
+                    self._renew(self._arena)
+                    raise
+        return mask_HW
+
+    def _renew(self, arena: int) -> None:
+        """Threads, and memory that nobody is at work with."""
+        self._arena = arena
+        self._team = Team(self._program, self._threads, arena)
+
+
+def compiled(cpu: Cpu) -> bytes:
+    """The linked machine code."""
+    from mobilenetv2.engine import jit
+    from mobilenetv2.engine.kernels import average
+    from mobilenetv2.engine.link import link
+
+    return link(jit.object_code(average.emit(cpu).text, cpu)).to_bytes()
+
+
+def maps(looks: Sequence[Look]) -> Float32Array:
+    """The looks' logits, one map after the other, and `abi.MOST_LANES` more elements."""
+    result = pack.aligned_zeros(sum(look.logits.size for look in looks) + abi.MOST_LANES)
+    at = 0
+    for look in looks:
+        result[at : at + look.logits.size].reshape(look.logits.shape)[...] = look.logits
+        at += look.logits.size
+    return result
+
+
+def table(looks: Sequence[Look], size: tuple[int, int]) -> Float32Array:
+    """What the code reads of `looks` at a picture of `size`, laid out as `abi` says."""
+    classes = looks[0].logits.shape[-1]
+    own = [masks.table(look.rows, look.columns, classes) for look in looks]
+    stride = _whole(size[1]) + abi.MOST_LANES
+    widest = max(look.logits.shape[1] for look in looks) * classes
+    scratch = 2 * classes * stride + 2 * _whole(widest) + abi.MOST_LANES
+    words_at = [abi.AVERAGE_HEADER + abi.LOOK_WORDS * len(looks)]
+    maps_at = [0]
+    for look, part in zip(looks, own, strict=True):
+        words_at.append(words_at[-1] + -(-part.size // masks.WORD))
+        maps_at.append(maps_at[-1] + look.logits.size)
+    result = pack.aligned_zeros(masks.WORD * words_at[-1])
+    words = result.view(np.int64)
+    words[: abi.AVERAGE_HEADER] = (*size, len(looks), classes, stride, _whole(widest), scratch)
+    for i, (look, part) in enumerate(zip(looks, own, strict=True)):
+        assert look.logits.shape == (look.rows.size, look.columns.size, classes), look.logits.shape
+        assert look.bottom <= size[0], (look.bottom, size)
+        assert look.left + len(look.columns.low) <= size[1], (look.left, size)
+        start = abi.AVERAGE_HEADER + abi.LOOK_WORDS * i
+        line = look.columns.size * classes
+        words[start : start + abi.LOOK_WORDS] = (words_at[i], maps_at[i], look.top, look.left, line)
+        result[masks.WORD * words_at[i] :][: part.size] = part
+    return result
+
+
+def _whole(size: int) -> int:
+    """`size`, and what makes it whole vectors."""
+    return -(-size // abi.MOST_LANES) * abi.MOST_LANES
