@@ -17,6 +17,7 @@ import math
 import operator
 import os
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
@@ -275,6 +276,8 @@ def main() -> None:
     parser.add_argument("--photo", type=Path, help="what it is measured on; goes with --segmenter")
     parser.add_argument("--into", type=Path, help="folder of the reports, else bench/results")
     options = parser.parse_args()
+    # of paths the names alone: where they lie says nothing to a reader
+    command_line = shlex.join(Path(word).name if "/" in word else word for word in sys.argv[1:])
     if (options.segmenter is None) != (options.photo is None):
         parser.error("--segmenter and --photo go together")
     setup()
@@ -285,7 +288,7 @@ def main() -> None:
     convert_all(options.points)
     for task in dict.fromkeys(map(task_of, options.points)):
         points = [point for point in options.points if task_of(point) == task]
-        command = f"python bench/peers.py --rounds {options.rounds}"
+        command = f"python bench/peers.py {command_line}"
         real = task == "segmentation" and options.segmenter is not None
         weights = f"the weights of {options.segmenter.name} on {options.photo.name}" if real else "random weights"
         lines = [*opening(task, command, weights), *body(points, options.threads, options.batches, options.rounds)]
@@ -298,7 +301,9 @@ def main() -> None:
 def opening(task: str, command: str, weights: str) -> list[str]:
     masks = (
         "To the mask: the class of every pixel of the input, the logits resized bilinearly, then argmax. Each of the "
-        "others once in a graph of its own, and once with the engine's code after its logits."
+        "others once in a graph of its own, and once with the engine's code after its logits. Their graphs add the "
+        "pooling branch to every place, as the engine does (`benchmark.convert.Added`): less work than repeating and "
+        "stacking it."
     )
     return [
         f"# The engine beside other runtimes: {task}, float32",
