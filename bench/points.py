@@ -73,7 +73,9 @@ def write_models() -> None:
             model, pixels = _model_and_picture(point)
             prepare(model, stem(point), (size, size), pixels)
         elif task_of(point) == "segmentation":  # the engine's code may have changed
-            masks.write(read(stem(point).with_suffix(".safetensors")).info, stem(point), (size, size))
+            with np.load(stem(point).with_suffix(".npz")) as expected:
+                width = expected["logits_map"].shape[2]
+            masks.write(read(stem(point).with_suffix(".safetensors")).info, stem(point), width)
 
 
 def _model_and_picture(point: str) -> tuple[ModelFile, np.ndarray[Any, Any] | None]:

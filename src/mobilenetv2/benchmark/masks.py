@@ -21,10 +21,10 @@ from mobilenetv2.upsample import Places
 SUFFIX = ".masks.npz"
 
 
-def write(info: ModelInfo, stem: Path, size: tuple[int, int]) -> None:
-    """The file that `after` reads, for inputs of `size`."""
-    head, stride = deeplab.head_of(info.spec), info.spec.backbone.output_stride
-    code = np.frombuffer(machine_code(cpu.chosen(), -(-size[1] // stride), head.outputs), np.uint8)
+def write(info: ModelInfo, stem: Path, width: int) -> None:
+    """The file that `after` reads, for maps of `width` columns."""
+    head = deeplab.head_of(info.spec)
+    code = np.frombuffer(machine_code(cpu.chosen(), width, head.outputs), np.uint8)
     np.savez(stem.with_suffix(SUFFIX), code=code, align_corners=head.align_corners)
 
 
@@ -38,13 +38,15 @@ def after(run: Run, stem: Path, threads: int, size: tuple[int, int]) -> Run:
     """`run`, which gives a map of logits [B, h, w, L], and then masks of `size`: uint8 [B, H, W]."""
     with np.load(stem.with_suffix(SUFFIX)) as stored:
         code, aligned = stored["code"].tobytes(), bool(stored["align_corners"])
-    (logits_BhwL,) = run()
-    height, width, classes = logits_BhwL.shape[1:]
-    masks = Masks(width, classes, cpu.chosen(), threads=threads, code=code)
-    rows, columns = places((height, width), size, align_corners=aligned)
+    made: list[tuple[Masks, Places, Places]] = []
 
     def both() -> list[Array]:
         (logits_BhwL,) = run()
+        if not made:  # only now is the map's shape known
+            height, width, classes = logits_BhwL.shape[1:]
+            rows_columns = places((height, width), size, align_corners=aligned)
+            made.append((Masks(width, classes, cpu.chosen(), threads=threads, code=code), *rows_columns))
+        masks, rows, columns = made[0]
         return [masks(logits_BhwL, rows, columns)]
 
     return both

@@ -262,7 +262,7 @@ def prepare(model: ModelFile, stem: Path, size: tuple[int, int], pixels: Array |
     pixels = pixels_of(stem, size, channels=model.info.spec.backbone.in_channels, batch=1)
     expected: dict[str, Any] = dict(ReferenceBackend(model, dtype=np.float64).run(pixels))
     if model.info.task == "segmentation":
-        masks.write(model.info, stem, size)
+        masks.write(model.info, stem, expected["logits_map"].shape[2])
         expected["mask"] = masks.expected(model.info, expected["logits_map"], size)
     np.savez(stem.with_suffix(".npz"), **expected)
 
