@@ -19,6 +19,8 @@ Resize = Literal["short", "stretch", "fit", "none"]
 Interpolation = Literal["pil-bilinear", "pil-bicubic", "tf1-bilinear", "tf2-bilinear"]
 CropOffset = Literal["round", "floor"]
 
+MAX_SIDE = 8192  # of a network's input, in pixels
+
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
@@ -152,8 +154,8 @@ def validate(preprocessing: Preprocessing) -> Preprocessing:
     wanted: dict[str, tuple[object, bool, str]] = {
         "size": (
             p.size,
-            isinstance(p.size, tuple) and len(p.size) == 2 and all(map(_is_length, p.size)) and max(p.size) <= 8192,
-            "a height and a width of 1 to 8192",
+            isinstance(p.size, tuple) and len(p.size) == 2 and all(map(_is_length, p.size)) and max(p.size) <= MAX_SIDE,
+            f"a height and a width of 1 to {MAX_SIDE}",
         ),
         "resize_to": (
             p.resize_to,

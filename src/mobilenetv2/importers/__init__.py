@@ -105,7 +105,7 @@ def import_file(
 
 
 def load_model(name_or_path: str | os.PathLike[str], *, progress: bool = True) -> ModelFile:
-    """A model file, or a published checkpoint by its zoo name.
+    """A model file, the folder in which training left one, or a published checkpoint by its zoo name.
 
     A published checkpoint is downloaded and imported the first time; the imported model is kept beside it.
     `progress` shows a bar on a terminal while it downloads.
@@ -114,9 +114,7 @@ def load_model(name_or_path: str | os.PathLike[str], *, progress: bool = True) -
     """
     name = os.fspath(name_or_path)
     if isinstance(name_or_path, os.PathLike) or _is_path(name):
-        if Path(name).is_dir():
-            _refuse_to_load(Path(name))
-        return model_file.read(name)
+        return model_file.read(_model_in(Path(name)) if Path(name).is_dir() else name)
     from mobilenetv2 import zoo  # with what it takes to download: 20 ms, and most models are files
 
     entry = zoo.find(name)
@@ -135,18 +133,28 @@ def load_any(name: str, *, progress: bool = True) -> ModelFile:
     """As `load_model`; a path may also be another library's checkpoint or folder, which is imported."""
     from mobilenetv2.importers import huggingface
 
-    foreign = _is_path(name) and Path(name).suffix.lower() in _SUFFIXES and not _is_ours(Path(name))
-    foreign = foreign or huggingface.is_folder(Path(name))
-    return import_file(name) if foreign else load_model(name, progress=progress)
+    path = Path(name)
+    if huggingface.is_folder(path):
+        path = huggingface.weights_in(path)
+    elif not _is_path(name):
+        return load_model(name, progress=progress)
+    foreign = path.suffix.lower() in _SUFFIXES and not path.is_dir() and not _is_ours(path)
+    return import_file(path) if foreign else load_model(path, progress=progress)
 
 
-def _refuse_to_load(folder: Path) -> None:
-    """Raises `ModelFileError` where `folder` could be imported, which takes its own command."""
+def _model_in(folder: Path) -> Path:
+    """The model file in `folder`, as training leaves one there.
+
+    Raises `FileError` where there are no weights, and `ModelFileError` where they could be imported, which takes its
+    own command.
+    """
     from mobilenetv2.importers import huggingface
 
-    if huggingface.is_folder(folder):
+    found = huggingface.weights_in(folder)
+    if not _is_ours(found):
         way_out = f"mobilenetv2 import {folder} -o model.safetensors makes a model file of it"
-        raise ModelFileError(f"{folder} is a folder of Hugging Face's: {way_out}")
+        raise ModelFileError(f"{folder} is a folder of another library's weights: {way_out}")
+    return found
 
 
 def _is_ours(path: Path) -> bool:

@@ -40,20 +40,20 @@ def complete(
     info = model.info
     head = info.spec.head
     if background is None and isinstance(head, Classifier) and head.outputs == 1001 and not info.labels:
-        background = "first"
+        background = "first" if head.background == "none" else None
     if background is not None:
         head = _with_background(head, background)
     network = Spec(info.spec.backbone, head)
     notes = list(info.provenance.get("notes", ()))
     names, ids = info.labels, info.label_ids
     if head != info.spec.head:  # a reader's names leave out what it took for the background
-        names, ids = (), ()
+        names, ids = _without_background(names, info.spec.head, head), ()
     data_set = _DATA_SETS[head.task].get(head.classes)
     if labels is not None:
         names, ids = read_labels(labels, network), ()
     elif names:
         pass
-    elif data_set is not None:
+    elif data_set is not None and not info.labels:
         names, ids = class_names(data_set).names, class_names(data_set).ids
         if entry is None:
             notes.append(f"{head.classes} classes: taken for {_CALLED[data_set]}; --labels FILE names others")
@@ -68,6 +68,13 @@ def complete(
     except ModelFileError as error:
         raise WeightsError(str(error)) from None
     return model
+
+
+def _without_background(names: tuple[str, ...], named: Head, head: Head) -> tuple[str, ...]:
+    """The `names` of the classes of `named` as those of `head`, which has another background; () if unknown."""
+    if not names or named.background != "none":
+        return ()
+    return names[1:] if head.background == "first" else names[:-1]
 
 
 def _with_background(head: Head, background: Background) -> Head:
@@ -113,9 +120,7 @@ def _label_map(path: str | os.PathLike[str], text: str, classes: int) -> tuple[s
     """
     names: dict[int, str] = {}
     for item in re.findall(r"item\s*{([^}]*)}", text):
-        fields = {
-            key: quoted or bare for key, quoted, bare in re.findall(r"(\w+)\s*:\s*(?:[\"']([^\"']*)[\"']|(\S+))", item)
-        }
+        fields = {key: quoted or bare for key, quoted, bare in re.findall(_LABEL_MAP_FIELD, item)}
         number = fields.get("label", fields.get("id", ""))
         name = fields.get("display_name") or fields.get("name")
         if not number.isdecimal() or not name:

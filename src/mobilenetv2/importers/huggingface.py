@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,13 +18,15 @@ from typing import Any
 from mobilenetv2 import files
 from mobilenetv2.errors import FileError, WeightsError
 from mobilenetv2.importers.complete import BACKGROUND_NAMES
-from mobilenetv2.preprocessing import Preprocessing
+from mobilenetv2.preprocessing import MAX_SIDE, Interpolation, Preprocessing, Resize
 from mobilenetv2.spec import Activation, Background, Padding
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _ACTIVATIONS: Mapping[str, Activation] = {"relu6": "relu6", "relu": "relu"}
 _STRIDES = (8, 16, 32)
+_INTERPOLATIONS: Mapping[int, Interpolation] = {2: "pil-bilinear", 3: "pil-bicubic"}  # Pillow's numbers
+_OTHER_FILTERS = {0: "nearest", 1: "Lanczos", 4: "box", 5: "Hamming"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +39,39 @@ class Config:
     output_stride: int | None = None
     outputs: tuple[str, ...] = ()  # the outputs' names, the background's among them
     size: tuple[int, int] | None = None  # height, width
+    resize: Resize | None = None
     resize_to: int | None = None  # the shortest side before the centre is cropped out
-    mean: tuple[float, ...] | None = None  # in units of 0..255
-    std: tuple[float, ...] | None = None
+    central_fraction: float = 1.0
+    interpolation: Interpolation | None = None
+    mean: tuple[float, ...] | float | None = None  # in units of 0..255; a number alone is every channel's
+    std: tuple[float, ...] | float | None = None
+    notes: tuple[str, ...] = ()  # what of the files is not followed; and where pictures are not fitted in as a whole:
+    resizing_notes: tuple[str, ...] = ()
 
 
 def is_folder(path: Path) -> bool:
-    """Whether `path` is a folder of weights as Hugging Face's hub and `save_pretrained` lay them out."""
+    """Whether `path` is a folder of weights as Hugging Face's hub lays them out; timm's and ours are, too."""
     return path.is_dir() and any((path / name).is_file() for name in WEIGHTS)
 
 
 def weights_in(folder: Path) -> Path:
     """The file of weights in `folder`, safetensors first. Raises `FileError` where there is none."""
-    found = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
-    if found is None:
-        raise FileError(f"{folder} is a folder without {' or '.join(WEIGHTS)}: give a file, or such a folder")
-    return found
+    for name in WEIGHTS:
+        if (folder / name).is_file():
+            return folder / name
+    for name in WEIGHTS:
+        if (folder / name).is_symlink():
+            raise FileError(_dangling(folder / name))
+        if (folder / f"{name}.index.json").is_file():
+            raise FileError(
+                f"{folder} has its weights in several files, which {name}.index.json lists: save them as one, in "
+                "transformers with save_pretrained(FOLDER, max_shard_size='5GB')"
+            )
+    raise FileError(f"{folder} is a folder without {' or '.join(WEIGHTS)}: give a file, or such a folder")
+
+
+def _dangling(link: Path) -> str:
+    return f"{link} is a link to {os.readlink(link)}, which does not exist: fetch the files again"
 
 
 def config_beside(weights: Path) -> Config:
@@ -61,20 +80,45 @@ def config_beside(weights: Path) -> Config:
     Raises `FileError`, and `WeightsError` for JSON that is damaged, another model's, or says what no network here can.
     """
     found = Config()
-    if (path := weights.with_name(CONFIG)).is_file():
+    if os.path.lexists(path := weights.with_name(CONFIG)):
         found = _network(path, _read(path))
-    if (path := weights.with_name(PROCESSOR)).is_file():
+    if os.path.lexists(path := weights.with_name(PROCESSOR)):
         found = _pictures(path, _read(path), found)
     return found
 
 
-def prepared(preprocessing: Preprocessing, config: Config) -> Preprocessing:
-    """`preprocessing` with what `config` says of pixels, and of the size where both crop the centre out."""
-    changed = preprocessing
-    if config.mean and config.std and len(config.mean) == len(config.std) == len(changed.mean):
-        changed = dataclasses.replace(changed, mean=config.mean, std=config.std)
-    if config.resize_to and config.size == changed.size and changed.resize == "short":
-        changed = dataclasses.replace(changed, resize_to=config.resize_to)
+def prepared(
+    weights: Path, preprocessing: Preprocessing, config: Config, notes: list[str], *, channels: int
+) -> Preprocessing:  # fmt: skip
+    """`preprocessing` with what `config` says of pixels, for a network of `channels` input channels.
+
+    What is done in another way is put into `notes`. Where it does not fit a picture in as a whole ("fit"), it is
+    resized as `config` says; to the shortest side that this has only where the input has its size, too. Raises
+    `WeightsError` for another count of means than channels.
+    """
+    changes: dict[str, Any] = {}
+    for key, values in (("mean", config.mean), ("std", config.std)):
+        if values is None:
+            continue
+        changes[key] = values if isinstance(values, tuple) else (values,) * channels
+        if len(changes[key]) != channels:
+            raise WeightsError(
+                f"{weights.with_name(PROCESSOR)} has {len(changes[key])} numbers in image_{key}, "
+                f"the network has {channels} input channels"
+            )
+    if config.interpolation is not None:
+        changes["interpolation"] = config.interpolation
+    notes += config.notes
+    if config.resize is not None and preprocessing.resize == "fit":
+        theirs = {"short": "cut off their sides", "stretch": "stretch them"}.get(config.resize, "not resize them")
+        notes.append(f"pictures are fitted in as a whole: Hugging Face's own recipe would {theirs}")
+    elif config.resize is not None:
+        notes += config.resizing_notes
+        changes.update(resize=config.resize, resize_to=None, central_fraction=config.central_fraction)
+        if config.resize == "short":
+            same = config.size == preprocessing.size
+            changes["resize_to"] = config.resize_to if same else preprocessing.resize_to
+    changed = dataclasses.replace(preprocessing, **changes)
     return changed if changed == preprocessing else dataclasses.replace(changed, recipe="custom")
 
 
@@ -112,7 +156,7 @@ def _network(path: Path, fields: Mapping[str, Any]) -> Config:
     if not isinstance(eps, float) or not 0 < eps < 1:
         raise WeightsError(f"{path} has layer_norm_eps {eps!r}, expected a number between 0 and 1")
     return Config(
-        padding="same" if fields.get("tf_padding", True) else "symmetric",
+        padding="same" if _flag(path, fields, "tf_padding") else "symmetric",
         bn_eps=eps,
         activation=_ACTIVATIONS[activation],
         output_stride=int(stride),
@@ -129,41 +173,103 @@ def _names(path: Path, numbered: object) -> tuple[str, ...]:
 
 
 def _pictures(path: Path, fields: Mapping[str, Any], config: Config) -> Config:
-    crop = fields.get("do_center_crop", True)
-    resize = fields.get("size", {"shortest_edge": 256})
-    shortest = resize.get("shortest_edge") if isinstance(resize, dict) else resize
-    size = config.size
-    if crop:
-        size = _sides(path, "crop_size", fields.get("crop_size", 224))
-    elif isinstance(resize, dict) and "height" in resize:
-        size = _sides(path, "size", resize)
-    factor = fields.get("rescale_factor", 1 / 255) if fields.get("do_rescale", True) else 1.0
-    middle, spread = fields.get("image_mean", [0.5] * 3), fields.get("image_std", [0.5] * 3)
-    if not fields.get("do_normalize", True):
-        middle, spread = [0.0] * 3, [1.0] * 3
-    try:
-        mean, std = (tuple(round(float(value) / factor, 6) for value in values) for values in (middle, spread))
-    except (TypeError, ValueError, ZeroDivisionError):
-        mean, std = (), ()
-    if not std or not all(map(math.isfinite, mean)) or not all(0 < value < math.inf for value in std):
-        raise WeightsError(f"{path}: image_mean, image_std and rescale_factor must be numbers, the last two above 0")
-    return dataclasses.replace(
-        config, size=size, resize_to=shortest if crop and isinstance(shortest, int) else None, mean=mean, std=std
-    )
+    fields = {name: value for name, value in fields.items() if value is not None}  # null: the default, as there
+    found = _resizing(path, fields, config)
+    resample = fields.get("resample", 2)
+    if isinstance(resample, bool) or resample not in [*_INTERPOLATIONS, *_OTHER_FILTERS]:
+        raise WeightsError(f"{path} has resample {resample!r:.80}, expected Pillow's number of a filter, 0 to 5")
+    interpolation = _INTERPOLATIONS.get(resample)
+    if interpolation is None and found.resize != "none":
+        text = f"{PROCESSOR} asks for resample {resample} ({_OTHER_FILTERS[resample]}): bilinear was taken"
+        found = dataclasses.replace(found, notes=(*found.notes, text))
+    factor = 1.0
+    if _flag(path, fields, "do_rescale"):
+        factor = _number(path, "rescale_factor", fields.get("rescale_factor", 1 / 255), positive=True)
+    mean, std = 0.0, _in_pixels(1 / factor)
+    if _flag(path, fields, "do_normalize"):
+        mean = _per_channel(path, "image_mean", fields.get("image_mean", 0.5), factor)
+        std = _per_channel(path, "image_std", fields.get("image_std", 0.5), factor, positive=True)
+    return dataclasses.replace(found, interpolation=interpolation or "pil-bilinear", mean=mean, std=std)
+
+
+def _resizing(path: Path, fields: Mapping[str, Any], config: Config) -> Config:
+    """`config` with the sizes: a picture is resized so that its shortest side is as said, or to a height and a width,
+    or not at all; and then the centre is cropped out, or not.
+    """
+    crop = None
+    if _flag(path, fields, "do_center_crop"):
+        crop = _sides(path, "crop_size", fields.get("crop_size", 224))
+    if not _flag(path, fields, "do_resize"):
+        size = crop or config.size
+        text = f"{PROCESSOR} takes pictures as large as they are: of larger ones than the input, the centre is seen"
+        return dataclasses.replace(config, size=size, resize="none", resizing_notes=() if crop else (text,))
+    size, field = fields.get("size", {"shortest_edge": 256}), "size"
+    if isinstance(size, dict) and set(size) == {"shortest_edge"}:
+        size, field = size["shortest_edge"], "shortest_edge"
+    if not isinstance(size, dict | list):
+        shortest, _ = _sides(path, field, size)
+        text = f"{PROCESSOR} crops nothing: the central {shortest}x{shortest} is taken, as the input has one size"
+        return dataclasses.replace(
+            config, size=crop or (shortest, shortest), resize="short", resize_to=shortest,
+            resizing_notes=() if crop else (text,),
+        )  # fmt: skip
+    whole = _sides(path, field, size)
+    crop = crop or whole
+    if crop[0] * whole[1] != crop[1] * whole[0] or crop[0] > whole[0]:
+        raise WeightsError(
+            f"{path} has size {list(whole)} and crop_size {list(crop)}: the crop must be the same part of the height "
+            "and of the width, else import the weights without this file, with --size N"
+        )
+    return dataclasses.replace(config, size=crop, resize="stretch", central_fraction=crop[0] / whole[0])
+
+
+def _flag(path: Path, fields: Mapping[str, Any], field: str) -> bool:
+    """A field that is true where it is left out."""
+    value = fields.get(field, True)
+    if not isinstance(value, bool):
+        raise WeightsError(f"{path} has {field} {value!r:.80}, expected true or false")
+    return value
+
+
+def _per_channel(
+    path: Path, field: str, value: object, factor: float, *, positive: bool = False
+) -> tuple[float, ...] | float:
+    """In units of 0..255, where `value` is in those that pixels times `factor` have."""
+    if not isinstance(value, list):
+        return _in_pixels(_number(path, field, value, positive=positive) / factor)
+    if not value:
+        raise WeightsError(f"{path} has {field} [], expected a number per input channel")
+    return tuple(_in_pixels(_number(path, field, member, positive=positive) / factor) for member in value)
+
+
+def _in_pixels(value: float) -> float:
+    """`value` without the error of a division: 0.45 / (1 / 255) is 114.75."""
+    return float(f"{value:.9g}")
+
+
+def _number(path: Path, field: str, value: object, *, positive: bool) -> float:
+    """The number in `field`. Within the limits here, their quotients are numbers of float32 that are not 0."""
+    least = 1e-6 if positive else -1e30
+    if isinstance(value, int | float) and not isinstance(value, bool) and least <= value < 1e30:
+        return float(value)
+    raise WeightsError(f"{path} has {field} {value!r:.80}, expected a number{' above 0' if positive else ''}")
 
 
 def _sides(path: Path, field: str, value: object) -> tuple[int, int]:
     """Height and width out of one side, of both, or of {"height": ..., "width": ...}."""
+    sides = value
     if isinstance(value, dict):
-        value = [value.get("height"), value.get("width")]
-    match [value, value] if isinstance(value, int) else value:
-        case [int(height), int(width)] if min(height, width) >= 1:
-            return height, width
-        case _:
-            raise WeightsError(f"{path} has {field} {value!r:.80}, expected sides in pixels")
+        sides = [value.get("height"), value.get("width")]
+    match [sides, sides] if isinstance(sides, int) else sides:
+        case [int(height), int(width)] if not {type(height), type(width)} & {bool}:
+            if min(height, width) >= 1 and max(height, width) <= MAX_SIDE:
+                return height, width
+    raise WeightsError(f"{path} has {field} {value!r:.80}, expected sides of 1 to {MAX_SIDE} pixels")
 
 
 def _read(path: Path) -> Mapping[str, Any]:
+    if not path.exists():
+        raise WeightsError(_dangling(path))
     try:
         found = json.loads(files.read_bytes(path))
     except (ValueError, RecursionError):

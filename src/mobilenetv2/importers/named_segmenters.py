@@ -77,7 +77,7 @@ def read(
     network = spec_fields.network(net, head)
     origins.check_shapes(path, network, found, theirs)
     info = ModelInfo(
-        network, _preprocessing(rules, config, size, net.in_channels, notes), labels,
+        network, _preprocessing(path, rules, config, size, net.in_channels, notes), labels,
         provenance={"source": source, "notes": notes},
     )  # fmt: skip
     return ModelFile(info, found)
@@ -121,7 +121,7 @@ def _head(
 
 
 def _preprocessing(
-    rules: SegmenterSource, config: Config, size: int | None, channels: int, notes: list[str]
+    path: Path, rules: SegmenterSource, config: Config, size: int | None, channels: int, notes: list[str]
 ) -> Preprocessing:
     """A picture is fitted into the network's input as a whole, as TensorFlow's DeepLab does it."""
     if size is None and config.size is None:
@@ -130,6 +130,4 @@ def _preprocessing(
     fitted, pixels = image.recipe("deeplab", sides), image.recipe(rules.recipe, sides)
     if pixels.mean != fitted.mean:
         fitted = dataclasses.replace(fitted, mean=pixels.mean, std=pixels.std, recipe="custom")
-    if config.resize_to is not None:
-        notes.append("pictures are fitted in as a whole: Hugging Face's own recipe would cut off their sides")
-    return with_channels(huggingface.prepared(fitted, config), channels, notes)
+    return with_channels(huggingface.prepared(path, fitted, config, notes, channels=channels), channels, notes)

@@ -17,6 +17,7 @@ from mobilenetv2 import image, spec, spec_fields
 from mobilenetv2.errors import WeightsError
 from mobilenetv2.image import Preprocessing
 from mobilenetv2.importers import huggingface, names
+from mobilenetv2.importers.complete import published
 from mobilenetv2.importers.huggingface import Config
 from mobilenetv2.importers.structure import DEPTHS, backbone_of
 from mobilenetv2.importers.unpickle import StoredTensor
@@ -63,7 +64,8 @@ def read(
     """The classifier in the `tensors` of `path`; `source` None: found out from their names. `notes` are put into it.
 
     The network follows from the tensors' shapes; each of its tensors is there and none is left over, or
-    `WeightsError` names one. The input size is `size`, else what the file's name says ("_96", "160x160"), else 224.
+    `WeightsError` names one. The input size is `size`, else what a configuration beside the file says, else
+    the file's name ("_96", "160x160"), else 224.
     """
     tensors = {name.removeprefix("mobilenet_v2."): tensor for name, tensor in tensors.items()}  # Hugging Face's
     source = source or _source(path, tensors)
@@ -74,6 +76,12 @@ def read(
     network, labels, config = _network(source, skeleton, found), (), None
     if source == "huggingface":
         config = huggingface.config_beside(path)
+        if config.output_stride is None and published(sha256) is None:
+            taken = CONVENTIONS[source]
+            notes.append(
+                f"{huggingface.CONFIG} is not beside the weights: padding {taken.padding!r}, batch norm's epsilon "
+                f"{taken.bn_eps:g} and relu6 were taken, as the published ones have them"
+            )
         network, labels = _configured(path, network, config)
     for ours, shape in spec.tensors(network).items():
         tensor = found[ours]
@@ -141,8 +149,8 @@ def _configured(path: Path, network: Spec, config: Config) -> tuple[Spec, tuple[
     )  # fmt: skip
     outputs = network.head.outputs
     names, background = huggingface.classes(path, config, outputs)
-    if names and names[0].lower().startswith(_FIRST_OF_IMAGENET):
-        names, background = (), None
+    if len(names) == 1000 and names[0].lower().startswith(_FIRST_OF_IMAGENET):
+        names = ()
     return Spec(net, spec_fields.classifier(outputs=outputs, background=background or "none")), names
 
 
@@ -158,12 +166,12 @@ def _preprocessing(
                 "prepared as torchvision's first weights were (shortest side 256): its two sets of weights have the "
                 "same structure, and this file is neither as published"
             )
-    sides = size or _size_in_name(path.name) or (config and config.size)
-    if sides is None and source == "huggingface":  # the others' files that are not for 224 say it in their names
+    sides = size or (config and config.size) or _size_in_name(path.name)
+    if sides is None and config is not None:  # the others' files that are not for 224 say it in their names
         notes.append(f"the input size is not in the file: {DEFAULT_SIZE} was taken, --size N says another")
     preprocessing = image.recipe(recipe, sides or DEFAULT_SIZE)
     if config is not None:
-        preprocessing = huggingface.prepared(preprocessing, config)
+        preprocessing = huggingface.prepared(path, preprocessing, config, notes, channels=net.in_channels)
     return with_channels(preprocessing, net.in_channels, notes)
 
 
