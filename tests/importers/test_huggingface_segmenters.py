@@ -170,6 +170,22 @@ def test_a_background_that_is_said_takes_the_place_of_the_configuration_s(tmp_pa
     assert (info.classes, info.labels) == (3, ())
 
 
+def test_an_output_that_becomes_the_background_is_not_taken_for_voc_s(tmp_path: Path) -> None:
+    names = {0: "unlabeled", **{i: f"part {i}" for i in range(1, 21)}}
+    folder = saved(network(depth_multiplier=0.35, id2label=names), tmp_path / "model")
+    assert import_file(folder, background="first").info.labels == tuple(names.values())[1:]
+
+
+def test_a_grey_network_s_own_mean_is_kept_and_one_of_three_is_refused(tmp_path: Path) -> None:
+    folder = saved(network(depth_multiplier=0.35, num_channels=1), tmp_path / "model")
+    with pytest.raises(WeightsError, match="has 3 numbers in image_mean, the network has 1 input channels"):
+        import_file(folder)
+    change(folder / "preprocessor_config.json", image_mean=[0.2], image_std=0.1, size=[200, 300])
+    info = import_file(folder).info
+    assert (info.preprocessing.mean, info.preprocessing.std, info.preprocessing.resize) == ((51,), (25.5,), "fit")
+    assert any("own recipe would stretch them" in note for note in info.provenance["notes"])
+
+
 def test_a_classifier_s_configuration_counts_too(tmp_path: Path) -> None:
     config = transformers.MobileNetV2Config(
         depth_multiplier=0.35, id2label={0: "cat", 1: "dog"}, tf_padding=False, layer_norm_eps=1e-5, image_size=160

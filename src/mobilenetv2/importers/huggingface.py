@@ -214,13 +214,11 @@ def _resizing(path: Path, fields: Mapping[str, Any], config: Config) -> Config:
             resizing_notes=() if crop else (text,),
         )  # fmt: skip
     whole = _sides(path, field, size)
-    crop = crop or whole
-    if crop[0] * whole[1] != crop[1] * whole[0] or crop[0] > whole[0]:
-        raise WeightsError(
-            f"{path} has size {list(whole)} and crop_size {list(crop)}: the crop must be the same part of the height "
-            "and of the width, else import the weights without this file, with --size N"
-        )
-    return dataclasses.replace(config, size=crop, resize="stretch", central_fraction=crop[0] / whole[0])
+    crop, found = crop or whole, dataclasses.replace(config, resize="stretch")
+    if crop[0] * whole[1] == crop[1] * whole[0] and crop[0] <= whole[0]:  # the same part of the photo
+        return dataclasses.replace(found, size=crop, central_fraction=crop[0] / whole[0])
+    text = f"{PROCESSOR} crops {list(crop)} out of {list(whole)}, unlike parts of the sides: nothing is cropped off"
+    return dataclasses.replace(found, size=crop, resizing_notes=(text,))
 
 
 def _flag(path: Path, fields: Mapping[str, Any], field: str) -> bool:
