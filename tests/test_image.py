@@ -294,11 +294,19 @@ def test_the_limit_on_pixels_is_the_caller_s() -> None:
             image.read(source, max_pixels=64 * 16 - 1)
 
 
-def test_pillow_s_own_limit_plays_no_part() -> None:
+def test_pillow_s_own_limit_plays_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
     """Image.open warns from 89 million pixels on, and warnings are errors here."""
     for data in with_size(10_000, 9_500).values():
         with pytest.raises(ImageError, match="10000 x 9500 pixels: the limit is 94,999,999"):
             image.read(data, max_pixels=94_999_999)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert np.array_equal(image.read(encode(BLOCKS, "PNG")), BLOCKS)
+
+
+def test_every_pixel_of_a_tall_picture_is_read_where_it_is() -> None:
+    """Pixels are converted some rows at a time."""
+    assert np.array_equal(image.read(encode(NOISE[:, :300], "PNG")), NOISE[:, :300])
+    assert np.array_equal(image.read(turned(NOISE[:513, :7], 6, "PNG")), NOISE[:513, :7])
 
 
 SOUND = [

@@ -54,6 +54,14 @@ def test_one_scale_is_the_plain_network(random_segmenter: RandomModel) -> None:
     np.testing.assert_array_equal(found, backend.run(images)["logits_map"])
 
 
+@pytest.mark.parametrize("scales", [(), (0.5, 1.0, 0.5)])
+def test_scales_that_would_not_count_alike_are_refused(
+    scales: tuple[float, ...], random_segmenter: RandomModel
+) -> None:
+    with pytest.raises(UsageError, match="scales must be different numbers, at least one"):
+        strategies.multi_scale(ReferenceBackend(random_segmenter()), photo(65, 65)[np.newaxis], scales=scales)
+
+
 def test_scores_of_scales_and_mirror_images_are_averaged(random_segmenter: RandomModel) -> None:
     backend = ReferenceBackend(random_segmenter())
     images = np.stack([photo(65, 65), photo(65, 65)[::-1]])
@@ -66,7 +74,7 @@ def test_scores_of_scales_and_mirror_images_are_averaged(random_segmenter: Rando
             grown = reference.resize(logits, (65, 65), align_corners=True)
             expected.append(softmax(np.flip(grown, 2) if flipped else grown))
     raw = strategies.multi_scale(backend, images, scales=(0.5, 1.0))
-    assert list(raw) == [f"logits_map x {scale}{turn}" for scale in (0.5, 1) for turn in ("", " mirrored")]
+    assert list(raw) == [f"logits_map x {scale}{turn}" for scale in (0.5, 1.0) for turn in ("", " mirrored")]
     found = averaged(raw, (65, 65))
     np.testing.assert_allclose(found, np.mean(expected, axis=0), atol=1e-5)
     one = {name: maps[1:] for name, maps in raw.items()}
@@ -126,10 +134,10 @@ def test_a_photo_within_one_window_needs_no_sliding(random_segmenter: RandomMode
 def test_the_engine_agrees_at_every_scale_and_keeps_what_it_made(random_segmenter: RandomModel) -> None:
     model = random_segmenter(size=33)
     engine, pixels = Engine(model), photo(40, 50)
-    found, expected = (
-        mask(Predictor(backend), pixels, multi_scale=True) for backend in (engine, ReferenceBackend(model))
-    )
-    assert (found == expected).mean() > 0.999
+    choices: tuple[dict[str, Any], ...] = ({"multi_scale": True}, {"slide": True}, {"slide": True, "multi_scale": True})
+    for options in choices:
+        found, expected = (mask(Predictor(one), pixels, **options) for one in (engine, ReferenceBackend(model)))
+        assert (found == expected).mean() > 0.999
     assert engine.resized((33, 33)) is engine
     assert engine.resized((17, 17)) is engine.resized((17, 17))
     assert engine.resized((17, 17)).plan.size == (17, 17)

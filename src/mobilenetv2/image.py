@@ -99,8 +99,8 @@ def read(source: Source, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
     photo = _decode(source, max_pixels=max_pixels).image
     picture = np.empty((photo.height, photo.width, 3), np.uint8)
     for top in range(0, photo.height, 256):  # converted as a whole it would exist three times
-        bottom = min(top + 256, photo.height)
-        picture[top:bottom] = np.asarray(photo.crop((0, top, photo.width, bottom)))
+        box = 0, top, photo.width, min(top + 256, photo.height)  # not crop, which has a limit of Pillow's own
+        picture[top : box[3]] = np.asarray(photo.resize((photo.width, box[3] - top), Image.Resampling.NEAREST, box))
     return picture
 
 

@@ -113,8 +113,10 @@ def _words(outcome: MaskOutcome, names: Sequence[str]) -> tuple[str, str]:
     if math.isnan(outcome.miou):
         return f"nothing counts  {outcome.truth.path.name}", ""
     true_HW = outcome.truth.read_mask()
-    iou = segmentation_metrics.scores(segmentation_metrics.confusion(outcome.mask, true_HW, len(names))).iou
-    worst = [int(i) for i in np.argsort(iou, kind="stable")[:_NAMED] if iou[i] < GOOD]
+    counts = segmentation_metrics.confusion(outcome.mask, true_HW, len(names))
+    iou = segmentation_metrics.scores(counts).iou
+    true = [int(i) for i in np.argsort(iou, kind="stable") if counts[i].any()]  # as the mean's classes are
+    worst = [i for i in true[:_NAMED] if iou[i] < GOOD]
     listed = ", ".join(f"{names[i]} {100 * iou[i]:.0f} %" for i in worst)
     return f"{100 * outcome.miou:.0f} %  {outcome.truth.path.name}", listed
 

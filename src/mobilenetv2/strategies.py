@@ -52,8 +52,10 @@ def multi_scale(
 
     The input is resized by each of `scales`, corner pixels staying corners, and with `mirrored` the network also sees
     each of them with left and right exchanged; those maps are turned back. All count the same: `decode_segmentation`
-    averages the scores. `images_BHWC` are what `backend.run` takes.
+    averages the scores. `images_BHWC` are what `backend.run` takes. Raises `UsageError` for no scale or one twice.
     """
+    if not scales or len(set(scales)) < len(scales):
+        raise UsageError(f"scales must be different numbers, at least one, got {scales}")
     inputs_BHWC = network_input(images_BHWC, backend.info)
     size = inputs_BHWC.shape[1], inputs_BHWC.shape[2]
     maps: Raw = {}
@@ -61,10 +63,10 @@ def multi_scale(
         scaled = scaled_size(size, scale)
         one = backend.resized(scaled) if isinstance(backend, OfOneSize) else backend
         resized_BHWC = resized(inputs_BHWC, scaled)
-        maps[f"logits_map x {scale:g}"] = one.run(resized_BHWC)["logits_map"]
+        maps[f"logits_map x {scale}"] = one.run(resized_BHWC)["logits_map"]
         if mirrored:
             turned = one.run(np.ascontiguousarray(resized_BHWC[:, :, ::-1]))["logits_map"][:, :, ::-1]
-            maps[f"logits_map x {scale:g} mirrored"] = turned
+            maps[f"logits_map x {scale} mirrored"] = turned
     return maps
 
 

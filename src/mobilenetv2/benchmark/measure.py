@@ -271,8 +271,10 @@ def convert(
     runtime: str, stem: Path, size: tuple[int, int], *, python: str = sys.executable,
     environment: Mapping[str, str] = os.environ, mask: bool = False,
 ) -> str | None:  # fmt: skip
-    """Make the file that `runtime` reads, if it is not there; the last line of what went wrong."""
-    if RUNTIMES[runtime].file(stem, mask=mask).exists():
+    """Make the file that `runtime` reads, if it is not there or older than the code that makes it; the last line of
+    what went wrong."""
+    file, code = RUNTIMES[runtime].file(stem, mask=mask), Path(__file__).with_name("convert.py")
+    if file.exists() and file.stat().st_mtime > code.stat().st_mtime:
         return None
     command = [python, "-m", "mobilenetv2.benchmark.convert", runtime, str(stem), *map(str, size), *["mask"] * mask]
     done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)

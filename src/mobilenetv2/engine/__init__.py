@@ -91,6 +91,7 @@ class Engine:
         self._budget = budget
         self._siblings: dict[tuple[int, int], Engine] = {}
         self._lock = threading.Lock()
+        self._making = threading.Lock()  # of what is made at its first use
         self._renew()
         self._team.reserve(batch)
         _ENGINES.add(self)
@@ -124,10 +125,11 @@ class Engine:
         """
         self._check_maps()
         width = columns.size
-        if width not in self._masks:
-            from mobilenetv2.engine.masks import Masks
+        with self._making:
+            if width not in self._masks:
+                from mobilenetv2.engine.masks import Masks
 
-            self._masks[width] = Masks(width, logits_BhwL.shape[-1], self.plan.cpu, threads=self.threads)
+                self._masks[width] = Masks(width, logits_BhwL.shape[-1], self.plan.cpu, threads=self.threads)
         return self._masks[width](logits_BhwL, rows, columns)
 
     def best_on_average(self, looks: Sequence[Look], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
@@ -137,10 +139,11 @@ class Engine:
         it is not, and for more than 256 classes.
         """
         self._check_maps()
-        if self._averages is None:
-            from mobilenetv2.engine.averages import Averages
+        with self._making:
+            if self._averages is None:
+                from mobilenetv2.engine.averages import Averages
 
-            self._averages = Averages(self.plan.cpu, threads=self.threads)
+                self._averages = Averages(self.plan.cpu, threads=self.threads)
         return self._averages(looks, size)
 
     def resized(self, size: tuple[int, int]) -> Engine:
@@ -149,9 +152,10 @@ class Engine:
         model = self._check_maps()
         if size == self.plan.size:
             return self
-        if size not in self._siblings:
-            self._siblings[size] = Engine(model, size=size, threads=self.threads, budget=self._budget)
-        return self._siblings[size]
+        with self._making:
+            if size not in self._siblings:
+                self._siblings[size] = Engine(model, size=size, threads=self.threads, budget=self._budget)
+            return self._siblings[size]
 
     def _check_maps(self) -> ModelFile:
         if self._model is None:
@@ -196,7 +200,7 @@ def _after_fork() -> None:
     """A forked process has its parent's memory but not its threads, and locks that nobody will open."""
     for engine in list(_ENGINES):
         engine._masks, engine._averages = {}, None
-        engine._lock = threading.Lock()
+        engine._lock, engine._making = threading.Lock(), threading.Lock()
         engine._renew()
 
 

@@ -33,6 +33,7 @@ class Averages:
 
     def __call__(self, looks: Sequence[Look], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
         check_classes(looks[0].logits.shape[-1])
+        looks = [look for look in looks if len(look.rows.low)] or looks[:1]
         mask_HW = np.empty(size, np.uint8)
         if mask_HW.size:
             needs = table(looks, size)
@@ -50,8 +51,8 @@ class Averages:
 
     def _renew(self, arena: int) -> None:
         """Threads, and memory that nobody is at work with."""
-        self._arena = arena
         self._team = Team(self._program, self._threads, arena)
+        self._arena = arena  # not before there is as much memory
 
 
 def compiled(cpu: Cpu) -> bytes:
@@ -90,8 +91,8 @@ def table(looks: Sequence[Look], size: tuple[int, int]) -> Float32Array:
     words[: abi.AVERAGE_HEADER] = (*size, len(looks), classes, stride, _whole(widest), scratch)
     for i, (look, part) in enumerate(zip(looks, own, strict=True)):
         assert look.logits.shape == (look.rows.size, look.columns.size, classes), look.logits.shape
-        assert look.bottom <= size[0], (look.bottom, size)
-        assert look.left + len(look.columns.low) <= size[1], (look.left, size)
+        assert 0 <= look.top <= size[0] - len(look.rows.low), (look.top, size)
+        assert 0 <= look.left <= size[1] - len(look.columns.low), (look.left, size)
         start = abi.AVERAGE_HEADER + abi.LOOK_WORDS * i
         line = look.columns.size * classes
         words[start : start + abi.LOOK_WORDS] = (words_at[i], maps_at[i], look.top, look.left, line)

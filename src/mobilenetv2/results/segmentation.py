@@ -23,6 +23,8 @@ from mobilenetv2.upsample import BestClasses, Places
 
 UInt8Array = npt.NDArray[np.uint8]
 
+_COUNTED = 1 << 20  # pixels at a time: bincount makes 8 bytes of each
+
 
 @dataclass(frozen=True, slots=True)
 class Area:
@@ -46,8 +48,10 @@ class Segmentation:
     @property
     def areas(self) -> tuple[Area, ...]:
         """The classes that some pixel has, the largest first; of equal ones the lower index."""
-        # row by row: bincount makes 8 bytes of every pixel
-        pixels_L = np.sum([np.bincount(row, minlength=len(self.names)) for row in self.mask], axis=0)
+        pixels_L = np.zeros(256, np.int64)
+        flat = self.mask.reshape(-1)
+        for start in range(0, flat.size, _COUNTED):
+            pixels_L += np.bincount(flat[start : start + _COUNTED], minlength=256)
         order = np.argsort(-pixels_L, kind="stable").tolist()
         return tuple(
             Area(i, self.names[i], int(pixels_L[i]), float(pixels_L[i] / self.mask.size)) for i in order if pixels_L[i]

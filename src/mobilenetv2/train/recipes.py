@@ -262,8 +262,8 @@ def from_json(values: Mapping[str, Any], task: str = "classification") -> Recipe
 
 def differences(recipe: Recipe, other: Recipe) -> list[str]:
     """The names of the fields, besides `name`, in which two recipes differ."""
-    names = [field.name for field in dataclasses.fields(recipe) if field.name != "name"]
-    return [name for name in names if getattr(recipe, name) != getattr(other, name)]
+    names = to_json(recipe).keys() - {"name"}
+    return [name for name in sorted(names) if getattr(recipe, name) != getattr(other, name)]
 
 
 def provenance(recipe: Recipe) -> dict[str, Any]:
