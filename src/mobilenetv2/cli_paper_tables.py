@@ -34,7 +34,7 @@ def plain(name: str) -> Callable[..., None]:
     """The verb of a table that is recomputed only."""
 
     def verb(as_json: Json = False, markdown: Markdown = False, out: Out = None) -> None:
-        _write(paper.table(name), as_json=as_json, markdown=markdown, out=out)
+        _write(lambda: paper.table(name), as_json=as_json, markdown=markdown, out=out)
 
     what = "The counted layers against equation (1) and the" if name == "equations" else f"{name.capitalize()}:"
     verb.__doc__ = (
@@ -59,8 +59,11 @@ def of_classifiers(name: str) -> Callable[..., None]:
 
             return on_imagenet(table, folder, models, progress=progress)
 
-        table = _with_accuracies(name, "--imagenet", imagenet, model, measured)
-        _write(_with_times(table) if measure else table, as_json=as_json, markdown=markdown, out=out)
+        def made() -> Table:
+            table = _with_accuracies(name, "--imagenet", imagenet, model, measured)
+            return _with_times(table) if measure else table
+
+        _write(made, as_json=as_json, markdown=markdown, out=out)
 
     verb.__doc__ = f"{name.capitalize()}: printed and recomputed values, and what is measured here."
     return verb
@@ -81,8 +84,11 @@ def table6(
 
         return on_coco(table, folder, models, progress=progress)
 
-    table = _with_accuracies("table6", "--coco", coco, model, measured)
-    _write(_with_times(table) if measure else table, as_json=as_json, markdown=markdown, out=out)
+    def made() -> Table:
+        table = _with_accuracies("table6", "--coco", coco, model, measured)
+        return _with_times(table) if measure else table
+
+    _write(made, as_json=as_json, markdown=markdown, out=out)
 
 
 def table7(
@@ -102,9 +108,10 @@ def table7(
 
         return on_voc(table, folder, models, multi_scale=multi_scale, progress=progress)
 
-    _write(
-        _with_accuracies("table7", "--voc", voc, model, measured), as_json=as_json, markdown=markdown, out=out
-    )  # fmt: skip
+    def made() -> Table:
+        return _with_accuracies("table7", "--voc", voc, model, measured)
+
+    _write(made, as_json=as_json, markdown=markdown, out=out)
 
 
 def appendix(
@@ -115,16 +122,18 @@ def appendix(
     photo: Annotated[list[str] | None, typer.Option(help="What they see; may be given several times.")] = None,
 ) -> None:
     """What ReLU collapses, by Theorem 1 and counted; with --model Lemma 2 on trained weights."""
-    if model is None:
-        if photo:
-            raise UsageError("photos are for trained weights: give --model too")
-        table = paper.table("appendix")
-    else:
+    if model is None and photo:
+        raise UsageError("photos are for trained weights: give --model too")
+
+    def made() -> Table:
+        if model is None:
+            return paper.table("appendix")
         from mobilenetv2.importers import load_model
         from mobilenetv2.paper import trained
 
-        table = trained.table(load_model(model), photos=photo or ())
-    _write(table, as_json=as_json, markdown=markdown, out=out)
+        return trained.table(load_model(model), photos=photo or ())
+
+    _write(made, as_json=as_json, markdown=markdown, out=out)
 
 
 def _with_accuracies(
@@ -151,11 +160,13 @@ def _with_times(table: Table) -> Table:
         return with_times(table, progress=advance)
 
 
-def _write(table: Table, *, as_json: bool, markdown: bool, out: Path | None) -> None:
+def _write(made: Callable[[], Table], *, as_json: bool, markdown: bool, out: Path | None) -> None:
+    """What `made` returns, after a look at the options: it may measure for hours."""
     from mobilenetv2 import files
 
     if as_json and markdown:
         raise UsageError("--json and --markdown exclude each other: give one of them")
+    table = made()
     text = json.dumps(table.to_json(), ensure_ascii=False) if as_json else ""
     text = text or (table.markdown() if markdown else table.text())
     if out is None:

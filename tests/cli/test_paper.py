@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mobilenetv2 import cli_paper_tables, paper
-from mobilenetv2.paper import measure, trained
+from mobilenetv2.paper import accuracies, measure, trained
 
 Run = Callable[..., Any]
 
@@ -26,9 +26,22 @@ def test_a_table_is_written_to_a_file(run: Run, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "t.json").read_text())["table"] == "table5"
 
 
-def test_options_that_exclude_or_need_each_other_are_said(run: Run) -> None:
+def test_options_that_exclude_or_need_each_other_are_said_before_long_work(
+    run: Run, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*args: object, **settings: object) -> None:
+        raise AssertionError("nothing is to be measured")
+
     both = run("paper", "table2", "--json", "--markdown")
     assert (both.code, both.err) == (2, "error: --json and --markdown exclude each other: give one of them\n")
+    monkeypatch.setattr(measure, "milliseconds", never)
+    monkeypatch.setattr(accuracies, "load_model", never)
+    monkeypatch.setattr(trained, "table", never)
+    for long in (
+        ("table6", "--measure"), ("table4", "--imagenet", "x", "--model", "x"),
+        ("table7", "--voc", "x", "--model", "x"), ("appendix", "--model", model),
+    ):  # fmt: skip
+        assert run("paper", *long, "--json", "--markdown").err == both.err
     alone = run("paper", "grid", "--imagenet", "somewhere")
     assert (alone.code, alone.err) == (2, "error: --imagenet and --model belong together: give both\n")
 

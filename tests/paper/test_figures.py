@@ -105,7 +105,7 @@ def test_figure7_about_half_of_the_channels_are_positive_at_the_start() -> None:
 
 def test_figure7_refuses_another_activation(random_model) -> None:
     model = random_model(width_mult=0.35, activation="relu", size=32)
-    with pytest.raises(UsageError, match="needs ReLU6"):
+    with pytest.raises(UsageError, match="Figure 7 and Lemma 2 need ReLU6"):
         figure7.of_model(figure7.pictures(1, 32), model)
 
 

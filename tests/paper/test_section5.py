@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mobilenetv2 import spec
 from mobilenetv2.complexity import complexity
 from mobilenetv2.engine import cpu, reference
+from mobilenetv2.engine.schedule import balanced
 from mobilenetv2.errors import UsageError
 from mobilenetv2.paper import section5
 from mobilenetv2.paper.section5 import PAPER, Runner
@@ -45,6 +46,13 @@ def test_more_parts_than_channels_are_refused() -> None:
     x = np.zeros((2, 2, block.in_channels), np.float32)
     with pytest.raises(UsageError, match="t must be 1 to the block's 48 expanded channels, got 49"):
         Runner(block, x, section5.random_weights(block), cpu.chosen(), 49)
+
+
+def test_parts_are_whole_vectors_of_16_in_most_blocks_for_few_t_only() -> None:
+    """What docs/paper.md sets beside the times."""
+    wide = [block.depthwise.out_channels for block in spec.blocks(PAPER.backbone) if block.expand is not None]
+    broken = {t: sum(any(part % 16 for part in balanced(n, t)) for n in wide) for t in section5.PARTS}
+    assert broken == {1: 0, 2: 2, 3: 0, 4: 3, 5: 13, 6: 2, 8: 12, 16: 16}
 
 
 def test_memory_falls_with_t_from_layer_by_layer_to_what_input_and_output_need() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from mobilenetv2 import spec
 from mobilenetv2.errors import UsageError
-from mobilenetv2.model_file import ModelFile
+from mobilenetv2.model_file import ModelFile, network_input
 from mobilenetv2.paper import figure7, trained
 
 Random = Callable[..., ModelFile]
@@ -52,6 +52,15 @@ def test_the_table_says_what_the_network_saw(random_model: Random, monkeypatch: 
     assert "generated pictures" in table.notes[0]
 
 
+def test_a_segmentation_network_ends_with_its_last_block(random_segmenter: Random) -> None:
+    model = random_segmenter()
+    net = model.info.spec.backbone
+    images = network_input(figure7.pictures(1, 33), model.info)
+    names = [conv.name for conv, _, _ in figure7.layers(net, model.tensors, images)]
+    assert names == [conv.name for conv in spec.convolutions(net)[:-1]]
+    assert len(trained.undone(figure7.pictures(1, 33), model, places=2)) == 16
+
+
 def test_ablations_are_refused(random_model: Random) -> None:
-    with pytest.raises(UsageError, match="needs ReLU6"):
+    with pytest.raises(UsageError, match="Figure 7 and Lemma 2 need ReLU6"):
         trained.undone(figure7.pictures(1, 32), random_model(width_mult=0.35, size=32, activation="relu"))

@@ -6,16 +6,17 @@ Every cell says whose it is, on how many pictures of which data, and where the n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
+from mobilenetv2 import spec
 from mobilenetv2.errors import UsageError
 from mobilenetv2.importers import load_model
 from mobilenetv2.model_file import ModelFile
 from mobilenetv2.paper.cells import Cell, Table, with_column
 from mobilenetv2.paper.measure import networks
 from mobilenetv2.predictor import load
-from mobilenetv2.spec import DeepLab, SSDLite
+from mobilenetv2.spec import Backbone, Classifier, DeepLab, SSDLite
 
 if TYPE_CHECKING:
     from mobilenetv2.predictor import Predictor
@@ -37,55 +38,69 @@ def _silent(done: int, total: int) -> None:
 def on_imagenet(table: Table, folder: str, models: Sequence[str], *, progress: Progress = _silent) -> Table:
     """The table with a column of the top-1 in per cent that `models` (files or zoo names) have on labelled pictures.
 
-    Each stands in the row of its width and resolution. Raises `UsageError` for a model that no row describes, and what
-    loading and evaluating do; so do the other two.
+    Each stands in the row of its width and resolution; another number of classes than the paper's is said. Raises
+    `UsageError` before anything is evaluated for a model that no row describes, one whose backbone is not the paper's
+    and a second one for a row, and what loading and evaluating do; so do the other two.
     """
-    rows = {(spec.task, spec.backbone.width_mult, size): row for row, (spec, size) in networks(table.name).items()}
-    found: dict[str, Cell] = {}
-    for name in models:
-        model = load_model(name)
-        row = rows.get((model.info.task, model.info.spec.backbone.width_mult, model.info.preprocessing.size[0]))
+    rows = {(network.backbone.width_mult, (size, size)): row for row, (network, size) in networks(table.name).items()}
+
+    def row_of(name: str, model: ModelFile) -> str:
+        row = rows.get((model.info.spec.backbone.width_mult, model.info.preprocessing.size))
         if row is None or model.info.task != "classification":
             raise _no_row(name, model, table, rows.values())
-        found[row] = _cell(name, folder, _top1(load(model), folder, progress))
+        _check_backbone(name, model, table, networks(table.name)[row][0].backbone)
+        return row
+
+    found: dict[str, Cell] = {}
+    for row, (name, model) in _claimed(models, row_of).items():
+        differs = _other_classes(model, Classifier().classes)
+        found[row] = _cell(name, folder, _top1(load(model), folder, progress), *differs)
     return with_column(table, "top-1 here", found)
 
 
 def on_coco(table: Table, folder: str, models: Sequence[str], *, progress: Progress = _silent) -> Table:
     """Table 6 with a column of COCO's average precision (0.5 to 0.95) in per cent that detectors have on pictures with
-    boxes. Another input size than 320 x 320, and other classes than COCO's eighty, are said."""
-    found: dict[str, Cell] = {}
-    for name in models:
-        model = load_model(name)
+    boxes. Another input size than 320 x 320, and another number of classes than COCO's eighty, are said."""
+
+    def row_of(name: str, model: ModelFile) -> str:
         head = model.info.spec.head
         if not isinstance(head, SSDLite) or not head.separable or model.info.spec.backbone.width_mult != 1:
             raise _no_row(name, model, table, [DETECTOR_ROW])
-        usual = SSDLite().classes
-        differs = [f"{head.classes} classes, the paper's are {usual}"] if head.classes != usual else []
-        differs += _other_size(model, DETECTOR_SIZE)
-        found[DETECTOR_ROW] = _cell(name, folder, _ap(load(model), folder, progress), *differs)
+        _check_backbone(name, model, table, networks(table.name)[DETECTOR_ROW][0].backbone)
+        return DETECTOR_ROW
+
+    found: dict[str, Cell] = {}
+    for row, (name, model) in _claimed(models, row_of).items():
+        differs = (*_other_classes(model, SSDLite().classes), *_other_size(model, DETECTOR_SIZE))
+        found[row] = _cell(name, folder, _ap(load(model), folder, progress), *differs)
     return with_column(table, "mAP here", found)
 
 
 def on_voc(
     table: Table, folder: str, models: Sequence[str], *, multi_scale: bool = False, progress: Progress = _silent
 ) -> Table:
-    """Table 7 with a column of the mean IoU in per cent that segmentation networks have on pictures with masks.
+    """Table 7 with a column of the mean IoU in per cent that segmentation networks have on pictures with masks. Another
+    input size than 513 x 513, and another number of classes than VOC's twenty, are said.
 
     With `multi_scale` the row at output stride 8 is measured too, with the same weights: six scales, each also
-    mirrored, 56 times the work of one pass at stride 16.
+    mirrored, 56 times the multiply-adds of one pass at stride 16, with ASPP 61 times.
     """
-    found: dict[str, Cell] = {}
-    for name in models:
-        model = load_model(name)
+
+    def row_of(name: str, model: ModelFile) -> str:
         head = model.info.spec.head
         if not isinstance(head, DeepLab) or model.info.spec.backbone.width_mult != 1:
             raise _no_row(name, model, table, [row for rows in SEGMENTER_ROWS.values() for row in rows])
-        ways = [(16, False), (8, True)] if multi_scale else [(16, False)]
-        for row, (stride, many) in zip(SEGMENTER_ROWS[head.aspp], ways, strict=False):
-            predictor = load(at_stride(model, stride))
-            score = _miou(predictor, folder, progress, multi_scale=many)
-            found[row] = _cell(name, folder, score, *_other_size(model, SEGMENTER_SIZE))
+        _check_backbone(name, model, table, Backbone())
+        return SEGMENTER_ROWS[head.aspp][0]
+
+    found: dict[str, Cell] = {}
+    at_8 = dict(SEGMENTER_ROWS.values())
+    for at_16, (name, model) in _claimed(models, row_of).items():
+        differs = (*_other_classes(model, DeepLab().classes), *_other_size(model, SEGMENTER_SIZE))
+        ways = [(at_16, 16, False), (at_8[at_16], 8, True)] if multi_scale else [(at_16, 16, False)]
+        for row, stride, many in ways:
+            score = _miou(load(at_stride(model, stride)), folder, progress, multi_scale=many)
+            found[row] = _cell(name, folder, score, *differs)
     return with_column(table, "mIOU here", found)
 
 
@@ -93,6 +108,37 @@ def at_stride(model: ModelFile, output_stride: int) -> ModelFile:
     """The same weights with another output stride: strides become dilation or the other way round (section 6.3)."""
     backbone = replace(model.info.spec.backbone, output_stride=output_stride)
     return ModelFile(replace(model.info, spec=replace(model.info.spec, backbone=backbone)), model.tensors)
+
+
+def _claimed(models: Sequence[str], row_of: Callable[[str, ModelFile], str]) -> dict[str, tuple[str, ModelFile]]:
+    """The models by their rows, each with its name."""
+    found: dict[str, tuple[str, ModelFile]] = {}
+    for name in models:
+        model = load_model(name)
+        row = row_of(name, model)
+        if row in found:
+            raise UsageError(f"{found[row][0]} and {name} are both for the row {row}: give one of them")
+        found[row] = name, model
+    return found
+
+
+def _check_backbone(name: str, model: ModelFile, table: Table, papers: Backbone) -> None:
+    """Raises `UsageError` for other layers than `papers`; padding, bn_eps, in_channels and output_stride are free."""
+    own = replace(
+        model.info.spec.backbone, padding=papers.padding, bn_eps=papers.bn_eps, in_channels=papers.in_channels,
+        output_stride=papers.output_stride,
+    )  # fmt: skip
+    with_last = spec.has_last(model.info.spec)
+    if _layers(own, with_last=with_last) != _layers(papers, with_last=with_last):
+        other = [field.name for field in fields(own) if getattr(own, field.name) != getattr(papers, field.name)]
+        raise UsageError(
+            f"{name} is not the paper's network of width {papers.width_mult:g}, as the row of {table.name} is: its "
+            f"backbone differs in {', '.join(other)}"
+        )
+
+
+def _layers(net: Backbone, *, with_last: bool) -> tuple[object, ...]:
+    return spec.stem(net), spec.blocks(net), spec.last(net) if with_last else None
 
 
 def _top1(predictor: Predictor, folder: str, progress: Progress) -> Measured:
@@ -127,6 +173,11 @@ def _cell(name: str, folder: str, measured: Measured, *differs: str) -> Cell:
     where = folder if split is None else f"{folder}, {split}"
     conditions = "; ".join((f"{name} on {pictures:,} pictures of {where}", *differs))
     return Cell("", f"{100 * score:.1f}", "measured here", conditions)
+
+
+def _other_classes(model: ModelFile, papers: int) -> list[str]:
+    own = model.info.spec.head.classes
+    return [] if own == papers else [f"{own:,} classes, the paper's are {papers:,}"]
 
 
 def _other_size(model: ModelFile, size: tuple[int, int]) -> list[str]:

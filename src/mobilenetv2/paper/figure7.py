@@ -95,13 +95,13 @@ def check(model: ModelFile) -> None:
     net = model.info.spec.backbone
     if net.activation != "relu6" or net.shortcut == "expansion":
         raise UsageError(
-            f"Figure 7 needs ReLU6 and shortcuts between bottlenecks, got {net.activation}, {net.shortcut}"
+            f"Figure 7 and Lemma 2 need ReLU6 and no shortcuts between expansions, got {net.activation}, {net.shortcut}"
         )
 
 
 def layers(net: Backbone, tensors: Mapping[str, Array], x: Array) -> Iterator[tuple[ConvSpec, Array, Array]]:
     """Each of the backbone's convolutions with what it reads and what it gives, [B, H, W, C], batch norm and activation
-    included; a shortcut is added after its block's last one."""
+    included; a shortcut is added after its block's last one. Segmentation networks have none after the blocks."""
     found = run(spec.stem(net), tensors, net.bn_eps, x)
     yield spec.stem(net), x, found
     x = found
@@ -112,7 +112,9 @@ def layers(net: Backbone, tensors: Mapping[str, Array], x: Array) -> Iterator[tu
             yield conv, x, found
             x = found
         x = x + source if block.shortcut == "bottleneck" else x
-    yield spec.last(net), x, run(spec.last(net), tensors, net.bn_eps, x)
+    last = spec.last(net)
+    if f"{last.name}.weight" in tensors:
+        yield last, x, run(last, tensors, net.bn_eps, x)
 
 
 def run(conv: ConvSpec, tensors: Mapping[str, Array], eps: float, x: Array) -> Array:
