@@ -12,6 +12,16 @@ import mobilenetv2
 
 ROOT = Path(mobilenetv2.__file__).parent
 
+COMMAND_LINE = (
+    "cli",
+    "cli_evaluate",
+    "cli_options",
+    "cli_paper",
+    "cli_paper_figures",
+    "cli_paper_tables",
+    "cli_training",
+    "terminal",
+)
 # A module imports from its own floor or from those below it, never from above.
 FLOORS: dict[str, int] = {
     **dict.fromkeys(("spec", "spec_fields", "errors", "complexity", "files", "labels"), 0),  # standard library only
@@ -60,14 +70,7 @@ FLOORS: dict[str, int] = {
     ),
     **dict.fromkeys(
         (
-            "cli",
-            "cli_evaluate",
-            "cli_options",
-            "cli_paper",
-            "cli_paper_figures",
-            "cli_paper_tables",
-            "cli_training",
-            "terminal",
+            *COMMAND_LINE,
             "demo",
             "benchmark",
             "paper",
@@ -84,16 +87,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "tflite": ("importers.tflite",),
     "pycocotools": ("detection_metrics", "data.coco_masks", "results.segmentation"),
     "yaml": ("data.yolo_plan",),
-    "typer": (
-        "cli",
-        "cli_evaluate",
-        "cli_options",
-        "cli_paper",
-        "cli_paper_figures",
-        "cli_paper_tables",
-        "cli_training",
-        "terminal",
-    ),
+    "typer": COMMAND_LINE,
     "llvmlite.binding": ("engine.jit",),
     "llvmlite": ("engine.addresses", "engine.jit"),  # and these two only where no code is cached
 }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,7 +16,6 @@ from mobilenetv2.errors import UsageError
 from mobilenetv2.terminal import progress_bar
 
 if TYPE_CHECKING:
-    from mobilenetv2.paper.accuracies import Progress
     from mobilenetv2.paper.cells import Table
 
 Markdown = Annotated[bool, typer.Option("--markdown", help="A Markdown table instead of plain text.")]
@@ -54,14 +54,8 @@ def of_classifiers(name: str) -> Callable[..., None]:
         imagenet: ImageNet = None,
         model: Models = None,
     ) -> None:
-        def measured(table: Table, folder: str, models: list[str], progress: Progress) -> Table:
-            from mobilenetv2.paper.accuracies import on_imagenet
-
-            return on_imagenet(table, folder, models, progress=progress)
-
         def made() -> Table:
-            table = _with_accuracies(name, "--imagenet", imagenet, model, measured)
-            return _with_times(table) if measure else table
+            return _measured(name, "--imagenet", imagenet, model, times=measure)
 
         _write(made, as_json=as_json, markdown=markdown, out=out)
 
@@ -79,14 +73,8 @@ def table6(
 ) -> None:
     """Table 6, detectors: printed and recomputed values, and what is measured here."""
 
-    def measured(table: Table, folder: str, models: list[str], progress: Progress) -> Table:
-        from mobilenetv2.paper.accuracies import on_coco
-
-        return on_coco(table, folder, models, progress=progress)
-
     def made() -> Table:
-        table = _with_accuracies("table6", "--coco", coco, model, measured)
-        return _with_times(table) if measure else table
+        return _measured("table6", "--coco", coco, model, times=measure)
 
     _write(made, as_json=as_json, markdown=markdown, out=out)
 
@@ -103,13 +91,8 @@ def table7(
     if multi_scale and voc is None:
         raise UsageError("--multi-scale is for measuring: give --voc and --model too")
 
-    def measured(table: Table, folder: str, models: list[str], progress: Progress) -> Table:
-        from mobilenetv2.paper.accuracies import on_voc
-
-        return on_voc(table, folder, models, multi_scale=multi_scale, progress=progress)
-
     def made() -> Table:
-        return _with_accuracies("table7", "--voc", voc, model, measured)
+        return _measured("table7", "--voc", voc, model, multi_scale=multi_scale)
 
     _write(made, as_json=as_json, markdown=markdown, out=out)
 
@@ -136,28 +119,35 @@ def appendix(
     _write(made, as_json=as_json, markdown=markdown, out=out)
 
 
-def _with_accuracies(
+def _measured(
     name: str,
-    option: str,
+    option: Literal["--imagenet", "--coco", "--voc"],
     folder: str | None,
     models: list[str] | None,
-    measured: Callable[[Table, str, list[str], Progress], Table],
+    *,
+    times: bool = False,
+    multi_scale: bool = False,
 ) -> Table:
-    """The table, with the column of `measured` where a folder and models are given."""
+    """The table; with a column of scores where the folder that `option` names and models are given, and of `times`."""
     if (folder is None) != (not models):
         raise UsageError(f"{option} and --model belong together: give both")
     table = paper.table(name)
-    if folder is None or models is None:
-        return table
-    with progress_bar(name, "pictures") as advance:
-        return measured(table, folder, models, advance)
+    if folder is not None and models is not None:
+        from mobilenetv2.paper import accuracies
 
+        measures: dict[str, Callable[..., Table]] = {
+            "--imagenet": accuracies.on_imagenet,
+            "--coco": accuracies.on_coco,
+            "--voc": partial(accuracies.on_voc, multi_scale=multi_scale),
+        }
+        with progress_bar(name, "pictures") as advance:
+            table = measures[option](table, folder, models, progress=advance)
+    if times:
+        from mobilenetv2.paper.measure import with_times
 
-def _with_times(table: Table) -> Table:
-    from mobilenetv2.paper.measure import with_times
-
-    with progress_bar(table.name, "networks") as advance:
-        return with_times(table, progress=advance)
+        with progress_bar(name, "networks") as advance:
+            table = with_times(table, progress=advance)
+    return table
 
 
 def _write(made: Callable[[], Table], *, as_json: bool, markdown: bool, out: Path | None) -> None:

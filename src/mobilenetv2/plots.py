@@ -140,13 +140,18 @@ def colour_of(kind: int) -> Colour:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
+def painted(names: Sequence[str]) -> list[tuple[int, Colour]]:
+    """The classes that are painted on a photo, each with its colour: all but the one called "background"."""
+    return [(i, colour_of(i)) for i, name in enumerate(names) if name != "background"]
+
+
 def photo_with_mask(
     rgb: UInt8Array, mask_HW: UInt8Array, names: Sequence[str], *, sides: tuple[int, int], ignore: int = 255
 ) -> UInt8Array:
     """`rgb` [H, W, 3] with each class of the mask [H, W] in its colour, between dark lines; `names` are the classes.
 
-    The photo's longer side becomes one of `sides`, the least and the largest. A class called "background" is left as it
-    is; what is `ignore` becomes paler. Raises `UsageError` where the mask is of another size.
+    The photo's longer side becomes one of `sides`, the least and the largest. Classes that are not `painted` are left
+    as they are; what is `ignore` becomes paler. Raises `UsageError` where the mask is of another size.
     """
     if rgb.shape != (*mask_HW.shape, 3):
         raise UsageError(f"the mask has {list(mask_HW.shape)} pixels, the picture {list(rgb.shape[:2])}")
@@ -155,17 +160,17 @@ def photo_with_mask(
     mask_HW = np.asarray(Image.fromarray(mask_HW).resize(photo.size, Image.Resampling.NEAREST))
     colours_L3 = np.full((256, 3), 255, np.float32)
     weights_L1 = np.full((256, 1), 0.6, np.float32)
-    for i, name in enumerate(names):
-        colours_L3[i] = colour_of(i)
-        weights_L1[i] = 0 if name == "background" else 0.6
+    weights_L1[: len(names)] = 0
+    for i, colour in painted(names):
+        colours_L3[i], weights_L1[i] = colour, 0.6
     weights_L1[ignore] = 0.5
     weights_HW1 = weights_L1[mask_HW]
-    painted = rgb * (1 - weights_HW1) + colours_L3[mask_HW] * weights_HW1
+    mixed = rgb * (1 - weights_HW1) + colours_L3[mask_HW] * weights_HW1
     edge_HW = np.zeros(mask_HW.shape, bool)
     edge_HW[:, 1:] = mask_HW[:, 1:] != mask_HW[:, :-1]
     edge_HW[1:] |= mask_HW[1:] != mask_HW[:-1]
-    painted[edge_HW] = PAPER
-    return painted.round().astype(np.uint8)
+    mixed[edge_HW] = PAPER
+    return mixed.round().astype(np.uint8)
 
 
 def with_legend(rgb: UInt8Array, legend: Sequence[tuple[Colour, str]], *, title: str = "") -> UInt8Array:

@@ -24,6 +24,8 @@ from mobilenetv2.spec import (
     taps,
 )
 
+OUTPUT_STRIDES = (8, 16, 32)  # how many times smaller the last map may be than the input
+
 
 def backbone(**fields: Any) -> Backbone:
     """A checked `Backbone`. Raises `SpecError` that names the field, its value and what is possible."""
@@ -32,7 +34,7 @@ def backbone(**fields: Any) -> Backbone:
         fields["stages"] = _checked_stages(fields["stages"])
     result = Backbone(**fields)
     _check_choice("padding", result.padding, get_args(Padding))
-    _check_choice("output_stride", result.output_stride, (8, 16, 32))
+    _check_choice("output_stride", result.output_stride, OUTPUT_STRIDES)
     _check_choice("activation", result.activation, get_args(Activation))
     _check_choice("bottleneck", result.bottleneck, get_args(Activation))
     _check_choice("shortcut", result.shortcut, get_args(Shortcut))

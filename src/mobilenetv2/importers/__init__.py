@@ -20,6 +20,7 @@ from mobilenetv2.importers import detector_names, names
 from mobilenetv2.importers.torchvision_export import export_torchvision
 from mobilenetv2.model_file import ModelFile
 from mobilenetv2.spec import Background
+from mobilenetv2.spec_fields import OUTPUT_STRIDES
 
 if TYPE_CHECKING:
     from mobilenetv2.importers.ncnn import Pair
@@ -79,7 +80,7 @@ def import_file(
         raise unknown_name("source", source, SOURCES)
     if size is not None and size < 1:
         raise UsageError(f"size must be a number of pixels from 1 up, got {size}")
-    if output_stride not in (None, 8, 16, 32):
+    if output_stride not in (None, *OUTPUT_STRIDES):
         raise UsageError(f"output_stride must be 8, 16 or 32, got {output_stride}")
     pair = ncnn.pair(path)
     weights = path if pair is None else pair.bin

@@ -20,11 +20,11 @@ from mobilenetv2.errors import FileError, WeightsError
 from mobilenetv2.importers.complete import BACKGROUND_NAMES
 from mobilenetv2.preprocessing import MAX_SIDE, Interpolation, Preprocessing, Resize
 from mobilenetv2.spec import Activation, Background, Padding
+from mobilenetv2.spec_fields import OUTPUT_STRIDES
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _ACTIVATIONS: Mapping[str, Activation] = {"relu6": "relu6", "relu": "relu"}
-_STRIDES = (8, 16, 32)
 _INTERPOLATIONS: Mapping[int, Interpolation] = {2: "pil-bilinear", 3: "pil-bicubic"}  # Pillow's numbers
 _OTHER_FILTERS = {0: "nearest", 1: "Lanczos", 4: "box", 5: "Hamming"}
 
@@ -150,7 +150,7 @@ def _network(path: Path, fields: Mapping[str, Any]) -> Config:
     if activation not in _ACTIVATIONS:
         raise WeightsError(f"{path} has hidden_act {activation!r}: known are {' and '.join(_ACTIVATIONS)}")
     stride = fields.get("output_stride", 32)
-    if stride not in _STRIDES:
+    if stride not in OUTPUT_STRIDES:
         raise WeightsError(f"{path} has output_stride {stride!r}: known are 8, 16 and 32")
     eps = fields.get("layer_norm_eps", 1e-3)
     if not isinstance(eps, float) or not 0 < eps < 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ import numpy as np
 from mobilenetv2 import charts_segmentation, evaluate_segmentation, plots, segmentation_metrics, segmentation_report
 from mobilenetv2.data import segmentation_check
 from mobilenetv2.data.classification import place
-from mobilenetv2.data.masks import BACKGROUND
 from mobilenetv2.data.segmentation import Places, SegmentationData, SegmentationSample, open_parts
 from mobilenetv2.data.segmentation_check import SegmentationCheck
 from mobilenetv2.errors import Error
@@ -87,7 +86,7 @@ def gallery(facts: Facts) -> list[Html]:
         tiles = segmentation_check.gallery(facts.check, parts) if parts else []
     except Error:  # a picture has gone since
         tiles = []
-    return [key(_colours(facts.check.names)), photos(tiles)] if tiles else []
+    return [_key(facts.check.names), photos(tiles)] if tiles else []
 
 
 def _scores(facts: Facts) -> tuple[float | None, float | None]:
@@ -156,12 +155,11 @@ def _drawn(facts: Facts) -> list[Html]:
         "The photo is on the left, the true classes in the middle and those that were found on the right, by the mean "
         "IoU of the picture’s own classes. What does not count is paler in the truth."
     )
-    return [tag("p", text), key(_colours(names)), photos(tiles, wide=True)]
+    return [tag("p", text), _key(names), photos(tiles, wide=True)]
 
 
-def _colours(names: tuple[str, ...]) -> list[tuple[plots.Colour, str]]:
-    """What `plots.photo_with_mask` paints the classes with."""
-    return [(plots.colour_of(i), name) for i, name in enumerate(names) if name != BACKGROUND]
+def _key(names: Sequence[str]) -> Html:
+    return key((colour, names[i]) for i, colour in plots.painted(names))
 
 
 def _tile(one: Mapping[str, Any], sample: SegmentationSample | None, names: tuple[str, ...]) -> Tile | None:
