@@ -21,11 +21,19 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from mobilenetv2.text import LONGEST_MESSAGE, plain, quoted
+
 
 class Error(Exception):
-    """The root: the command line prints its one line and ends with `exit_code`."""
+    """The root: the command line prints its one line and ends with `exit_code`.
+
+    `str` gives one line of at most `LONGEST_MESSAGE` characters, whatever names and values the message quotes.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return plain(super().__str__(), LONGEST_MESSAGE)
 
 
 class UsageError(Error, ValueError):
@@ -78,8 +86,8 @@ class MissingExtraError(Error):
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for `name`, which is none of `known`; the nearest one is suggested, or all are listed."""
     known = list(known)
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(name[:100], known, n=1, cutoff=0.5)
     if nearest:
-        return UsageError(f"unknown {kind} {name!r}: did you mean {nearest[0]!r}?")
+        return UsageError(f"unknown {kind} {quoted(name)}: did you mean {nearest[0]!r}?")
     shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
-    return UsageError(f"unknown {kind} {name!r}: choose one of {shown}")
+    return UsageError(f"unknown {kind} {quoted(name)}: choose one of {shown}")

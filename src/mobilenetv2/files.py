@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import json
 import os
 import re
+import shutil
+import socket
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from mobilenetv2 import limits
 from mobilenetv2.errors import FileError, UsageError
 
 
@@ -28,37 +34,72 @@ def reading(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise FileError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """The whole file. Raises `FileError` where it does not exist or cannot be read."""
-    with reading(path) as file:
-        return file.read_bytes()
+@contextlib.contextmanager
+def opened(path: str | os.PathLike[str], *, limit: int = limits.STREAM_BYTES) -> Iterator[BinaryIO]:
+    """The file for reading, with seeking: what a pipe or a device gives is read into memory first.
+
+    Raises `FileError` where it does not exist, cannot be read, or gives more than `limit` bytes, such as /dev/zero.
+    """
+    with reading(path) as file, open(file, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            yield io.BytesIO(_bounded(stream, os.fspath(file), limit))
+        else:
+            yield stream
+
+
+def read_bytes(path: str | os.PathLike[str], *, limit: int = limits.STREAM_BYTES) -> bytes:
+    """The whole file. Raises `FileError` where it does not exist, cannot be read, or has more than `limit` bytes."""
+    with opened(path, limit=limit) as stream:
+        return _bounded(stream, os.fspath(path), limit)
+
+
+def is_regular(path: str | os.PathLike[str]) -> bool:
+    """Whether a file lies there, or a link leads to one: no folder, pipe, device or socket.
+
+    For files that a data set or a folder brings, which nobody has named: opening a pipe could wait for ever.
+    """
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and is removed when it does not.
+    """A temporary path that takes the place of `path` when the block ends well, and is removed when it does not.
 
-    The new file is on the disk (fsync) before it gets the name, so a crash or a full disk leaves the old
-    file or none. The folder is made if it does not exist. Raises `FileError`.
+    The new file is on the disk (fsync) before it gets the name, so a crash or a full disk leaves the old file or none.
+    A symbolic link is written through: the file it leads to is replaced, the link stays. What is no regular file (a
+    device, a pipe, a socket, /dev/stdout) is written to and never replaced. The folder is made if it does not exist.
+    Raises `FileError`.
     """
     path = Path(path)
-    if path.is_dir():
-        raise FileError(f"cannot write {path}: it is a folder")
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target, mode = _target(path)
+        direct = target is None
+        folder = Path(tempfile.gettempdir()) if target is None else target.parent
+        folder.mkdir(parents=True, exist_ok=True)
         # the suffix is kept: writers such as Pillow and matplotlib choose the format by it
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{path.stem[:40]}-", suffix=path.suffix[:40])
         os.close(handle)
         temporary = Path(name)
         yield temporary
+        if direct:
+            _pour(temporary, path)
+            return
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's 0600 is for secrets
-        os.replace(temporary, path)
+        os.chmod(temporary, 0o666 & ~_umask() if mode is None else mode)  # mkstemp's 0600 is for secrets
+        assert target is not None
+        os.replace(temporary, target)
         temporary = None
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror or error}") from None
+    except ValueError as error:
+        if "null" not in str(error):
+            raise
+        raise FileError(f"cannot write {path}: a file's name cannot contain a zero byte") from None
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -103,3 +144,63 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def _bounded(stream: BinaryIO, name: str, limit: int) -> bytes:
+    """All of the stream. Raises `FileError` beyond `limit`, before more than that is in memory."""
+    found = stream.read(limit + 1) if limit < 1 << 16 else b"".join(_blocks(stream, limit + 1))
+    if len(found) > limit:
+        raise FileError(f"{name} has more than {limit:,} bytes: the limit of what is read at once")
+    return found
+
+
+def _blocks(stream: BinaryIO, most: int) -> Iterator[bytes]:
+    while most > 0 and (block := stream.read(min(most, 1 << 20))):
+        most -= len(block)
+        yield block
+
+
+def _target(path: Path) -> tuple[Path | None, int | None]:
+    """The file that takes the new content, links followed, and its permissions where it exists; None for the file where
+    `path` is to be written to as it stands. Raises `OSError`, and `FileError` for a folder."""
+    if _is_open_file(path):
+        return None, None
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return Path(os.path.realpath(path)), None
+    if stat.S_ISDIR(mode):
+        raise FileError(f"cannot write {path}: it is a folder")
+    return (Path(os.path.realpath(path)), stat.S_IMODE(mode)) if stat.S_ISREG(mode) else (None, None)
+
+
+def _is_open_file(path: Path) -> bool:
+    """Whether the name, links followed, is that of an open file (/dev/stdout, /proc/self/fd/3).
+
+    Replacing that file would leave its other users with the old one.
+    """
+    for _ in range(40):  # as many links as Linux follows
+        folder = os.path.realpath(path.parent)
+        if folder == "/dev/fd" or re.fullmatch(r"/proc/[^/]+(/task/[^/]+)?/fd", folder):
+            return True
+        try:
+            path = path.parent / os.readlink(path)
+        except (OSError, ValueError):
+            return False
+    return False
+
+
+def _pour(temporary: Path, path: Path) -> None:
+    """Write the content into what lies at `path` and is no regular file."""
+    with open(temporary, "rb") as source:
+        try:
+            sink = os.open(path, os.O_WRONLY | os.O_NOCTTY)
+        except OSError as error:
+            if error.errno != errno.ENXIO or not stat.S_ISSOCK(os.stat(path).st_mode):
+                raise
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(os.fspath(path))
+                connection.sendfile(source)
+            return
+        with open(sink, "wb") as stream:
+            shutil.copyfileobj(source, stream)
