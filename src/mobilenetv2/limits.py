@@ -13,6 +13,7 @@ STREAM_BYTES = 1 * GIB  # the largest model file is 30 MB, the largest photo (10
 PICTURE_BYTES = 1 * GIB  # one picture's file; a 100-megapixel uncompressed TIFF with 16 bits a channel has 600 MB
 
 # JSON from outside. Python's reader recurses at each level, and ends with an exception of its own near 1,000.
+JSON_BYTES = 1 * GIB  # COCO's largest file of annotations (train2017) has 448 MB
 JSON_DEPTH = 100  # our headers have 6 levels, COCO's files 6, Hugging Face's configurations 4
 
 # The network that a model file or a checkpoint describes.
