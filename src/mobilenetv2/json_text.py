@@ -10,7 +10,8 @@ from typing import Any
 from mobilenetv2 import files, limits
 from mobilenetv2.errors import Error
 
-_BRACKETS = bytes(set(range(256)) - set(b'"[]{}'))  # what is deleted before brackets are counted
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_OTHERS = bytes(set(range(256)) - set(b'"[]{}'))
 _STRING = re.compile(rb'"[^"]*"?')
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -23,7 +24,7 @@ def read(
     limit: int = limits.JSON_BYTES,
     surrogates: bool = False,
 ) -> Any:
-    """The value in a file. Raises as `parse` does, and `FileError` where it cannot be read or is longer than `limit`."""
+    """The value in a file. Raises as `parse` does, and `FileError` where it cannot be read or exceeds `limit` bytes."""
     content = files.read_bytes(path, limit=limit)
     return parse(content, name=os.fspath(path), error=error, depth=depth, limit=limit, surrogates=surrogates)
 
@@ -73,14 +74,14 @@ def _is_deeper(text: str, depth: int) -> bool:
         return False
     content = text.encode(errors="surrogatepass").replace(b"\\\\", b"").replace(b'\\"', b"")
     # two quotes side by side go without changing what lies between the other quotes
-    content = content.translate(None, _BRACKETS).replace(b'""', b"")
+    content = content.translate(_ONE_KIND, _OTHERS).replace(b'""', b"")
     content = _STRING.sub(b"", content)
     for left in range(depth, 0, -1):  # each pass takes the innermost level away
         before = len(content)
         if before <= left:
             return False
-        content = content.replace(b"[]", b"").replace(b"{}", b"")
-        if len(content) == before:  # brackets that do not fit each other: the parser says where
+        content = content.replace(b"[]", b"")
+        if len(content) == before:  # no bracket closes one: the parser says where
             return False
     return len(content) > 0
 
