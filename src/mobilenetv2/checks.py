@@ -91,7 +91,8 @@ def items(
         raise error(f"{name} must be a list, got {quoted(value)}")
     if not least <= len(value) <= most:
         wanted = f"{most:,}" if least == most else f"{least:,} to {most:,}"
-        raise error(f"{name} must have {wanted} entries, got {len(value):,}")
+        shown = f": {quoted(value)}" if len(value) <= 8 else ""  # not the work of writing a list of millions
+        raise error(f"{name} must have {wanted} entries, got {len(value):,}{shown}")
     return tuple(check(item) for item in value)
 
 
