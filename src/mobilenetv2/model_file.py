@@ -87,7 +87,7 @@ def read(path: str | os.PathLike[str]) -> ModelFile:
                 header = _header(name, reader.metadata() or {})
                 info = _info(name, header, tensors=len(names))
                 parts = {tensor: reader.get_slice(tensor) for tensor in names}
-                _check_info(name, info)
+                _check_rest(name, info)
                 expected = spec.tensors(info.spec)
                 _check_names(name, expected, parts)
                 for tensor, shape in expected.items():
@@ -135,7 +135,12 @@ def write(path: str | os.PathLike[str], model: ModelFile) -> None:
 def check(model: ModelFile, *, name: str) -> None:
     """Raise `ModelFileError` unless every tensor of the spec is there, no other, float32, of its shape and finite,
     and everything said beside them is possible and fits."""
-    _check_info(name, model.info)
+    try:
+        spec_fields.check(model.info.spec)
+        validate(model.info.preprocessing)
+    except UsageError as error:
+        raise ModelFileError(f"{name}: {error}") from None
+    _check_rest(name, model.info)
     expected = spec.tensors(model.info.spec)
     _check_names(name, expected, model.tensors)
     for tensor, shape in expected.items():
@@ -146,10 +151,9 @@ def check(model: ModelFile, *, name: str) -> None:
     _check_values(name, model.info, model.tensors)
 
 
-def _check_info(name: str, info: ModelInfo) -> None:
+def _check_rest(name: str, info: ModelInfo) -> None:
+    """Of what is said, all but the spec and the preprocessing by themselves."""
     try:
-        spec_fields.check(info.spec)
-        validate(info.preprocessing)
         checks.choice("batch_norm", info.batch_norm, get_args(BatchNorm))
         for what, values in (("labels", info.labels), ("label ids", info.label_ids)):
             _check_texts(what, values)
