@@ -42,3 +42,15 @@ RESIZE_TO = 10_000  # of the shortest side before the crop; torchvision's rule m
 MEAN = 1_000_000.0  # published ones lie within 0 to 255
 STD = 1_000_000.0  # and 1 / this the least; published ones lie within 1 to 255
 LEAST_FRACTION = 1e-4  # of a side that the central crop keeps: a pixel of the largest input; TF-Slim's is 0.875
+
+# Other libraries' checkpoints: what they declare against what they store.
+CHECKPOINT_BYTES = 4 * GIB  # one file; a DeepLab checkpoint with its optimiser's state has 100 MB
+TENSORS = 20_000  # named in one file; a checkpoint of the deepest network with its averages and optimiser has 3,000
+DIRECTORY_BYTES = 4 * MIB  # a zip archive's directory; the 3,000 members of such a checkpoint take 400 KB
+UNPACKED_RATIO = 100  # of unpacked bytes to the file's; weights shrink by a fifth, batch norm's zeros a thousandfold
+UNPACKED_SPARE = 16 * MIB  # that any file may unpack to; the smallest network has 2 MB
+UNPACKED_BYTES = 1 * GIB  # of all arrays; a detector has 20 MB
+NPY_HEADER_CHARACTERS = 10_000  # of one array in an npz; NumPy writes 118
+GROUPS = 64  # that lie inside each other in an HDF5 file; Keras's nest 6 deep
+GRAPH_BYTES = 64 * MIB  # of a graph as text (ncnn's .param), of a label file; real ones have 30 KB
+OPERATORS = 20_000  # of a graph, and its tensors; real ones have hundreds
