@@ -64,8 +64,12 @@ def on_disk(path: str | os.PathLike[str], *, limit: int = limits.STREAM_BYTES) -
             yield file
             return
         with tempfile.TemporaryDirectory(prefix="mobilenetv2-") as folder:
-            copy = Path(folder) / "stream"
-            copy.write_bytes(read_bytes(path, limit=limit))
+            copy = Path(folder) / file.name
+            with open(file, "rb") as stream, open(copy, "wb") as target:
+                for block in _blocks(stream, limit + 1):
+                    target.write(block)
+            if copy.stat().st_size > limit:
+                raise FileError(f"{file} has more than {limit:,} bytes: the limit of what is read from a stream")
             yield copy
 
 

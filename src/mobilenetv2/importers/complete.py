@@ -8,11 +8,12 @@ import os
 import re
 from pathlib import Path
 
-from mobilenetv2 import files, model_file, spec_fields, zoo
+from mobilenetv2 import files, limits, model_file, spec_fields, zoo
 from mobilenetv2.errors import ModelFileError, UsageError, WeightsError
 from mobilenetv2.labels import class_names
 from mobilenetv2.model_file import ModelFile
 from mobilenetv2.spec import Background, Classifier, DeepLab, Head, Spec
+from mobilenetv2.text import quoted
 from mobilenetv2.zoo import Entry
 
 _DATA_SETS = {  # by count of classes
@@ -94,7 +95,7 @@ def read_labels(path: str | os.PathLike[str], network: Spec) -> tuple[str, ...]:
     "background" or "???". Raises `FileError`, and `UsageError` for another count of names or not UTF-8.
     """
     try:
-        text = files.read_bytes(path).decode("utf-8-sig")
+        text = files.read_bytes(path, limit=limits.GRAPH_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not a text file in UTF-8: labels are one name per line") from None
     head = network.head
@@ -124,7 +125,7 @@ def _label_map(path: str | os.PathLike[str], text: str, classes: int) -> tuple[s
         number = fields.get("label", fields.get("id", ""))
         name = fields.get("display_name") or fields.get("name")
         if not number.isdecimal() or not name:
-            raise UsageError(f"{path}: an item lacks its number or its name: {' '.join(item.split())[:60]!r}")
+            raise UsageError(f"{path}: an item lacks its number or its name: {quoted(' '.join(item.split()), 60)}")
         names[int(number)] = name
     names.pop(0, None)
     if not names or max(names) > classes:
