@@ -9,6 +9,7 @@ from typing import Any
 
 from mobilenetv2 import files, limits
 from mobilenetv2.errors import Error
+from mobilenetv2.signatures import LFS_POINTER
 
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _OTHERS = bytes(set(range(256)) - set(b'"[]{}'))
@@ -55,6 +56,8 @@ def parse(
     except RecursionError:  # called from deep inside something else
         raise error(f"{name} nests values too deep") from None
     except json.JSONDecodeError as problem:
+        if text.startswith(LFS_POINTER.decode()):
+            raise error(f"{name} is a Git LFS pointer: fetch the file that it stands for with git lfs pull") from None
         raise error(f"{name} is not JSON: {problem}") from None
     except UnicodeDecodeError as problem:
         raise error(f"{name} is not JSON: byte {problem.start:,} is not {problem.encoding} text") from None
