@@ -98,7 +98,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "torch": ("nn", "train", "importers.torchvision_export", "benchmark.runtimes", "benchmark.convert"),
     "torchvision": ("train",),
     "lightning": ("train",),
-    "h5py": ("importers.keras",),
+    "h5py": ("importers.hdf5", "importers.keras"),
     "tflite": ("importers.tflite",),
     "pycocotools": ("detection_metrics", "data.coco_masks", "results.segmentation"),
     "yaml": ("data.yolo_plan",),
