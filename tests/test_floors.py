@@ -37,6 +37,7 @@ FLOORS: dict[str, int] = {
             "checks",
             "json_text",
             "signatures",
+            "picture_formats",
         ),
         0,
     ),  # standard library only
