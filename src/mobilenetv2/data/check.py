@@ -18,6 +18,7 @@ from mobilenetv2 import image, plots
 from mobilenetv2.data import shards
 from mobilenetv2.data.classification import ClassificationData, Sample, open_classification, splits
 from mobilenetv2.data.examine import Examined, examine
+from mobilenetv2.data.findings import with_absolute_files
 from mobilenetv2.data.folders import some
 from mobilenetv2.data.shard_files import absolute
 from mobilenetv2.data.shards import ShardMember
@@ -105,8 +106,9 @@ class DataCheck:
 
     def absolute(self) -> DataCheck:
         """The same with the whole path of every file, which holds in any folder."""
+        return with_absolute_files(self)
 
-        def whole(groups: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+    def whole(groups: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
             return tuple(tuple(map(absolute, group)) for group in groups)
 
         return dataclasses.replace(

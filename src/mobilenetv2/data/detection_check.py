@@ -18,7 +18,7 @@ from mobilenetv2.data.annotation import FAULTS, DetectionSample, Fault, Form
 from mobilenetv2.data.check import GALLERY, Examined, Progress, examine
 from mobilenetv2.data.classification import Sample
 from mobilenetv2.data.detection import AS_FOUND, DetectionData, Places, open_parts
-from mobilenetv2.data.findings import listed, of_missing, of_same_bytes, same_bytes
+from mobilenetv2.data.findings import listed, of_missing, of_same_bytes, same_bytes, with_absolute_files
 from mobilenetv2.data.shard_files import absolute
 from mobilenetv2.errors import FileError, ImageError
 
@@ -66,8 +66,9 @@ class DetectionCheck:
 
     def absolute(self) -> DetectionCheck:
         """The same with the whole path of every file, which holds in any folder."""
+        return with_absolute_files(self)
 
-        def whole(groups: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+    def whole(groups: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
             return tuple(tuple(map(absolute, group)) for group in groups)
 
         return dataclasses.replace(
