@@ -79,14 +79,14 @@ def _first(entry: tuple[Any, ...]) -> tuple[Any, ...]:
 def _reasoned(entry: tuple[str, str]) -> tuple[str, str]:
     """A file with the reason why it is no good, which names it, or another one of the same data set: its mask."""
     file, reason = entry
-    first = file.split(os.sep, 1)[0]
-    if os.sep not in file or not first:  # beside us, or whole already
-        return absolute(file), reason.replace(file, absolute(file)) if absolute(file) != file else reason
-    if absolute(file) == file:
-        return file, reason
-    return absolute(file), re.sub(
-        rf"(?<![^\s'\"(]){re.escape(first + os.sep)}", lambda _: absolute(first) + os.sep, reason
-    )
+    whole = absolute(file)
+    if whole == file:
+        return entry
+    top, slash, _ = file.partition(os.sep)
+    if not slash:
+        return whole, reason.replace(file, whole)
+    begins = re.compile(rf"(?<![^\s'\"(]){re.escape(top + slash)}")
+    return whole, begins.sub(lambda _: absolute(top) + slash, reason)
 
 
 def _fault(fault: Any) -> Any:
