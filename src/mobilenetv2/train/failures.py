@@ -43,7 +43,8 @@ def _reason(error: Exception, recipe: Recipe) -> str | None:
         return (
             f"the system refuses to go on ({of}{error.strerror or error}): --workers 0 needs fewer files and processes"
         )
-    return _of_worker(str(error)) if isinstance(error, RuntimeError) else None
+    # PyTorch says "exited unexpectedly", with the signal in what that comes from
+    return _of_worker(f"{error} {error.__cause__ or ''}") if isinstance(error, RuntimeError) else None
 
 
 def _of_worker(text: str) -> str | None:
