@@ -37,12 +37,15 @@ FLOORS: dict[str, int] = {
             "checks",
             "json_text",
             "signatures",
+            "picture_formats",
         ),
         0,
     ),  # standard library only
     **dict.fromkeys(
         (
             "image",
+            "picture_files",
+            "picture_guard",
             "preprocessing",
             "resample",
             "boxes",

@@ -54,3 +54,15 @@ NPY_HEADER_CHARACTERS = 10_000  # of one array in an npz; NumPy writes 118
 GROUPS = 64  # that lie inside each other in an HDF5 file; Keras's nest 6 deep
 GRAPH_BYTES = 64 * MIB  # of a graph as text (ncnn's .param), of a label file; real ones have 30 KB
 OPERATORS = 20_000  # of a graph, and its tensors; real ones have hundreds
+
+# Pictures. The peak while one is read is estimated from its header by format and mode; see docs/data.md.
+PICTURE_MEMORY = 1 * GIB  # to decode one; 108 megapixels (12,000 x 9,000, telephones) take 0.86 GB as JPEG
+PICTURE_PIXELS = 130_000_000  # that are decoded: as RGB they take 1.04 GB where EXIF turns them; telephones have 108
+REDUCED_PIXELS = 500_000_000  # of a JPEG that is decoded at 1/2, 1/4 or 1/8; telephones have 200, a camera's 400
+PICTURE_SIDE = 1_000_000  # JPEG's longest side is 65,535, WebP's 16,383; each row takes a pointer and 100 ns
+SLOW_PIXELS = 8_000_000  # of PPM and BMP files that Pillow decodes in Python, 1 to 2 s a megapixel
+JPEG2000_PIXELS = 25_000_000  # 10 s at the slowest measured, noise without loss; a film's frame has 8.8
+JPEG_SCANS = 100  # cameras write 1, encoders of progressive JPEGs about 10, jpegtran's longest scripts some 50
+TIFF_ENTRIES = 4_096  # of a directory; real ones have under 100
+TIFF_PIECES = 262_144  # strips or tiles, each an object in Python; one of 16 x 16 for 67 megapixels
+RESIZED_PIXELS = 64_000_000  # before the crop, and between the two directions of resizing; 2,049 x 2,732 are 6
