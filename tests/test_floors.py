@@ -19,13 +19,14 @@ COMMAND_LINE = (
     "cli_paper",
     "cli_paper_figures",
     "cli_paper_tables",
+    "cli_predict",
     "cli_training",
     "terminal",
 )
 # A module imports from its own floor or from those below it, never from above.
 FLOORS: dict[str, int] = {
     **dict.fromkeys(
-        ("spec", "spec_fields", "errors", "complexity", "files", "labels", "text", "limits", "checks"), 0
+        ("spec", "spec_fields", "errors", "complexity", "files", "labels", "text", "limits", "checks", "hints"), 0
     ),  # standard library only
     **dict.fromkeys(
         (
@@ -51,6 +52,7 @@ FLOORS: dict[str, int] = {
             "run_files",
             "upsample",
             "looks",
+            "sources",
         ),
         1,
     ),
@@ -73,6 +75,7 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(
         (
             *COMMAND_LINE,
+            "__main__",
             "demo",
             "benchmark",
             "paper",
