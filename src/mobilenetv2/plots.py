@@ -19,7 +19,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mobilenetv2 import files
 from mobilenetv2.errors import UsageError
-from mobilenetv2.text import LONGEST_LINE, plain
 
 UInt8Array = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -260,7 +259,7 @@ def jpeg(rgb: UInt8Array) -> bytes:
 
 def fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
     """`text` on one line, at most `width` pixels wide: cut, with "…" at its end, where it is longer."""
-    text = plain(" ".join(text[:4000].split()), LONGEST_LINE)  # no font of a photo shows more of it
+    text = " ".join(text[:4000].split())  # more of it fits nowhere, and measuring megabytes would take minutes
     if font.getlength(text) <= width:
         return text
     fits, too_long = 0, len(text)
