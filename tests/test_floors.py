@@ -26,7 +26,22 @@ COMMAND_LINE = (
 # A module imports from its own floor or from those below it, never from above.
 FLOORS: dict[str, int] = {
     **dict.fromkeys(
-        ("spec", "spec_fields", "errors", "complexity", "files", "labels", "text", "limits", "checks", "hints"), 0
+        (
+            "spec",
+            "spec_fields",
+            "errors",
+            "complexity",
+            "files",
+            "labels",
+            "text",
+            "limits",
+            "checks",
+            "json_text",
+            "signatures",
+            "picture_formats",
+            "hints",
+        ),
+        0,
     ),  # standard library only
     **dict.fromkeys(
         (

@@ -29,6 +29,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from mobilenetv2 import files
 from mobilenetv2.errors import ImageError, UsageError
+from mobilenetv2.picture_formats import ENDINGS, UNREAD_PHOTOS
 from mobilenetv2.preprocessing import (
     RECIPES,
     InputArray,
@@ -43,8 +44,10 @@ from mobilenetv2.preprocessing import (
 from mobilenetv2.resample import Geometry, layout, prepare, prepare_reduced
 
 __all__ = [
+    "ENDINGS",
     "MAX_PIXELS",
     "RECIPES",
+    "UNREAD_PHOTOS",
     "Geometry",
     "Preprocessing",
     "Source",

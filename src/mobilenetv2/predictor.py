@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mobilenetv2 import checks, image, sources, strategies
-from mobilenetv2.data.folders import is_picture
 from mobilenetv2.errors import Error, MissingExtraError, UsageError, unknown_name
 from mobilenetv2.image import Geometry, Source
 from mobilenetv2.importers import load_model
 from mobilenetv2.model_file import ModelFile, ModelInfo
+from mobilenetv2.picture_formats import ENDINGS
 from mobilenetv2.results import Result, Segmentation, check_options, class_names, decode
 from mobilenetv2.text import quoted
 
@@ -289,7 +289,7 @@ def _check_model(model: object) -> None:
         raise UsageError(f"model must be the name of a model file, a name of the zoo, or a ModelFile, got {what}")
     if not os.fspath(model):
         raise UsageError("the name of the model is empty")
-    if is_picture(Path(model)) and os.path.isfile(model):
+    if Path(model).suffix.lower() in ENDINGS and os.path.isfile(model):
         raise UsageError(f"{os.fspath(model)} is a photo and no model file: are the model and the photo swapped?")
 
 

@@ -13,17 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from mobilenetv2 import files, limits
-from mobilenetv2.data.folders import PICTURE_SUFFIXES, entries, is_picture
-from mobilenetv2.errors import Error, FileError, ImageError, UsageError
+from mobilenetv2.data.folders import entries
+from mobilenetv2.errors import Error, FileError, UsageError
 from mobilenetv2.image import Source
+from mobilenetv2.picture_formats import ENDINGS, UNREAD_PHOTOS
 from mobilenetv2.text import counted, plain, quoted
 
 STDIN = "-"
 LIST_ENDING = ".txt"
 MODEL_ENDING = ".safetensors"
-_VIDEOS = frozenset(
-    (".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv")
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +163,6 @@ def _other_kind(name: str, mode: int) -> Error | None:
         return UsageError(f"{name} is a folder: predictor.many({quoted(name)}) answers for each photo in it")
     if ending == LIST_ENDING:
         return UsageError(f"{name} is a list: predictor.many({quoted(name)}) answers for each photo of it")
-    if ending in _VIDEOS:
-        return ImageError(
-            f"{name} is a video, and videos are not read: make pictures of it first, such as with "
-            f"ffmpeg -i {plain(name)} -vf fps=1 {plain(PurePath(name).stem)}-%04d.jpg"
-        )
     if ending == MODEL_ENDING:
         return UsageError(f"{name} is a model file and no photo: are the model and the photo swapped?")
     return None
@@ -238,7 +231,7 @@ class _LeftOut:
     def keeps(self, file: Path) -> bool:
         if file.name.startswith("."):
             self.counts["hidden"] += 1
-        elif not is_picture(file):
+        elif file.suffix.lower() not in ENDINGS:
             self.counts[file.suffix.lower() or "without an ending"] += 1
         elif not files.is_regular(file):
             self.counts["no regular files"] += 1
@@ -256,11 +249,14 @@ class _LeftOut:
 def _say(found: Photos, name: str, kept: int, left_out: _LeftOut) -> None:
     if not kept:
         others = f" but {left_out}" if left_out.counts else ""
-        endings = ", ".join(sorted(PICTURE_SUFFIXES))
+        endings = ", ".join(sorted(ENDINGS))
         found.photos.append(Photo(name, FileError(f"{name} has no pictures{others}; endings that are read: {endings}")))
     elif left_out.counts:
         total = counted(left_out.counts.total(), "file")
         found.notes.append(f"{name}: {counted(kept, 'picture')}; {total} left out: {left_out}")
+    for ending, number in left_out.counts.most_common():
+        if ending in UNREAD_PHOTOS:
+            found.notes.append(f"{name}: {counted(number, f'{ending} file')} cannot be read: {UNREAD_PHOTOS[ending]}")
 
 
 def _below(folder: str | Path, seen: set[str]) -> Iterator[Path | Error]:
