@@ -29,7 +29,7 @@ def predict(
         list[str],
         typer.Argument(
             metavar="PHOTO...",
-            help='Pictures: files, folders (with all below them), quoted patterns such as "photos/**/*.jpg", .txt files '
+            help="Pictures: files, folders and all below them, quoted patterns such as 'photos/**/*.jpg', .txt files "
             "that list them, addresses (https), or - for one on standard input.",
         ),
     ],

@@ -189,7 +189,8 @@ def load(
     "reference" (NumPy). `threads` is the thread count of the first two; None means all CPUs that this process may use,
     but at most 4, for the engine, and torch's own choice for torch.
     `resize` (shortest side in pixels, or "none") and `crop` (the network's input, square) override the model's own
-    preprocessing. Raises `UsageError` for an unknown name or backend and for values that cannot be, `ModelFileError`, `DownloadError`.
+    preprocessing. Raises `UsageError` for an unknown name or backend and for values that cannot be, `ModelFileError`,
+    `DownloadError`.
     """
     if not isinstance(backend, str):
         raise UsageError(f"backend must be {checks.either(BACKENDS)}, got {quoted(backend)}")

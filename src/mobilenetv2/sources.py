@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 
 from mobilenetv2 import files, limits
 from mobilenetv2.data.folders import entries
-from mobilenetv2.errors import Error, FileError, UsageError
+from mobilenetv2.errors import DownloadError, Error, FileError, UsageError
 from mobilenetv2.image import Source
 from mobilenetv2.picture_formats import ENDINGS, UNREAD_PHOTOS
 from mobilenetv2.text import counted, plain, quoted
@@ -186,9 +186,24 @@ def _stdin() -> bytes:
 
 
 def _fetched(url: str) -> bytes:
+    """The file behind an address. Raises `DownloadError` where there is none, and `FileError` for a very large one."""
+    import tempfile
+    import urllib.parse
+
     from mobilenetv2 import download
 
-    return download.read(url, limit=limits.PICTURE_BYTES)
+    try:
+        urllib.parse.urlsplit(url)
+    except ValueError as error:
+        raise UsageError(f"{url} is no address: {error}") from None
+    version = download.ask(url)
+    if version is None:
+        raise DownloadError(f"{url} does not exist, or its server gives it to nobody")
+    if version.size > limits.PICTURE_BYTES:
+        raise FileError(f"{url} has {version.size:,} bytes: the limit of a picture is {limits.PICTURE_BYTES:,}")
+    with tempfile.TemporaryDirectory(prefix="mobilenetv2-") as folder:
+        wanted = download.Download(url, Path(folder, "photo"), sha256="", label=url, version=version)
+        return files.read_bytes(download.fetch(wanted, progress=False), limit=limits.PICTURE_BYTES)
 
 
 # -- folders and patterns

@@ -30,7 +30,7 @@ Progress = Callable[[int, int], None]  # (done, total)
 
 def say(*lines: object) -> None:
     """A line each for people, on stderr, so that stdout carries data alone."""
-    print(text.lines(lines), file=sys.stderr)
+    print(text.joined(lines), file=sys.stderr)
 
 
 def say_notes(notes: Iterable[str]) -> None:
@@ -40,7 +40,7 @@ def say_notes(notes: Iterable[str]) -> None:
 
 def show(answer: str | Iterable[str]) -> None:
     """An answer on stdout: its lines, or a text whose names are on one line each. Every line is made safe."""
-    print(text.lines(answer.split("\n") if isinstance(answer, str) else answer))
+    print(text.joined(answer.split("\n") if isinstance(answer, str) else answer))
 
 
 def show_json(value: object) -> None:

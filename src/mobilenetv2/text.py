@@ -46,7 +46,7 @@ def quoted(value: object, limit: int = LONGEST_VALUE) -> str:
         return "a value nested too deep to show"
 
 
-def lines(texts: Iterable[object], limit: int = LONGEST_LINE) -> str:
+def joined(texts: Iterable[object], limit: int = LONGEST_LINE) -> str:
     """One safe line for each of `texts`, whatever names they contain."""
     return "\n".join(plain(text, limit) for text in texts)
 

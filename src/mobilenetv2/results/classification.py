@@ -40,7 +40,7 @@ class Classification:
 
     def text(self) -> str:
         """One line per answer: the score in per cent, then the label."""
-        return text.lines(f"{percent(p.score):>8}  {shown_label(p.label)}" for p in self.predictions)
+        return text.joined(f"{percent(p.score):>8}  {shown_label(p.label)}" for p in self.predictions)
 
     def to_json(self, *, file: str | os.PathLike[str] | None = None) -> dict[str, Any]:
         """Plain JSON values, `file` (where given) as it was written; scores are rounded to 6 decimals."""

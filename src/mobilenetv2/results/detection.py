@@ -45,7 +45,7 @@ class Detections:
             return "  nothing found"
         labels = [shown_label(d.label) for d in self.detections]
         widest = max(map(len, labels))
-        return text.lines(
+        return text.joined(
             f"{percent(d.score):>8}  {label:{widest}}  {' '.join(f'{x:6.0f}' for x in d.box_xyxy)}"
             for d, label in zip(self.detections, labels, strict=True)
         )

@@ -65,7 +65,7 @@ class Segmentation:
         areas = self.areas
         labels = [shown_label(area.label) for area in areas]
         widest = max(map(len, labels))
-        return text.lines(
+        return text.joined(
             f"{percent(area.share):>8}  {label:{widest}}  {area.pixels:>11,} pixels"
             for area, label in zip(areas, labels, strict=True)
         )
