@@ -70,7 +70,9 @@ def test_a_pattern_matches_as_in_a_shell(here: Path) -> None:
     assert names("p/[ab].*") == ["p/a.jpg", "p/b.png"]
     assert names("*/*.jpg") == ["p/a.jpg", "q/h.jpg"]
     assert names("**/*.jpg") == ["p/a.jpg", "p/d/e.jpg", "p/d/f/g.jpg", "q/h.jpg"]
-    assert names(str(here / "p" / "**")) == [str(here / "p" / name) for name in ("a.jpg", "b.png", "d/e.jpg", "d/f/g.jpg")]
+    assert names(str(here / "p" / "**")) == [
+        str(here / "p" / name) for name in ("a.jpg", "b.png", "d/e.jpg", "d/f/g.jpg")
+    ]
     assert sources.find(["p/*"]).notes == ["p/*: 2 pictures; 1 file left out: 1 .md"]
     assert problems("p/*.gif", "x/*.jpg") == [
         "p/*.gif does not exist, and no file matches it",
@@ -91,7 +93,9 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(here: Path) -> None
 
 def test_a_list_has_a_path_per_line_relative_to_itself_or_to_here(here: Path) -> None:
     touch("lists/a.jpg", "b.jpg", "lists/b c.jpg")
-    Path("lists/all.txt").write_bytes(b"\xef\xbb\xbf# mine\r\n\r\na.jpg\r\n b c.jpg \nb.jpg\nhttps://x.org/c.jpg\nd.jpg\n")
+    Path("lists/all.txt").write_bytes(
+        b"\xef\xbb\xbf# mine\r\n\r\na.jpg\r\n b c.jpg \nb.jpg\nhttps://x.org/c.jpg\nd.jpg\n"
+    )
     found = names("lists/all.txt")
     assert found == ["lists/a.jpg", "lists/b c.jpg", "b.jpg", "https://x.org/c.jpg", "lists/d.jpg"]
 
