@@ -46,6 +46,8 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(
         (
             "image",
+            "picture_files",
+            "picture_guard",
             "preprocessing",
             "resample",
             "boxes",

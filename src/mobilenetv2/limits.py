@@ -43,3 +43,15 @@ RESIZE_TO = 10_000  # of the shortest side before the crop; torchvision's rule m
 MEAN = 1_000_000.0  # published ones lie within 0 to 255
 STD = 1_000_000.0  # and 1 / this the least; published ones lie within 1 to 255
 LEAST_FRACTION = 1e-4  # of a side that the central crop keeps: a pixel of the largest input; TF-Slim's is 0.875
+
+# Pictures. The peak while one is read is estimated from its header by format and mode; see docs/data.md.
+PICTURE_MEMORY = 1 * GIB  # to decode one; 108 megapixels (12,000 x 9,000, telephones) take 760 MB as JPEG
+PICTURE_PIXELS = 150_000_000  # that are decoded: 150 million of RGB take 1.05 GB on the way; telephones have 108
+REDUCED_PIXELS = 500_000_000  # of a JPEG that is decoded at 1/2, 1/4 or 1/8; telephones have 200, a camera's 400
+PICTURE_SIDE = 1_000_000  # JPEG's longest side is 65,535, WebP's 16,383; each row takes a pointer and 100 ns
+SLOW_PIXELS = 8_000_000  # of PPM and BMP files that Pillow decodes in Python, 1 to 2 s a megapixel
+JPEG2000_PIXELS = 25_000_000  # 10 s at the slowest measured, noise without loss; a film's frame has 8.8
+JPEG_SCANS = 100  # cameras write 1, encoders of progressive JPEGs about 10, jpegtran's longest scripts some 50
+TIFF_ENTRIES = 4_096  # of a directory; real ones have under 100
+TIFF_PIECES = 262_144  # strips or tiles, each an object in Python; one of 16 x 16 for 67 megapixels
+RESIZED_PIXELS = 64_000_000  # before the crop, and between the two directions of resizing; 2,049 x 2,732 are 6
