@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import mobilenetv2
@@ -45,8 +46,19 @@ def test_one_photo_in_any_form_has_one_answer(predictor: Predictor, here: Path) 
     name = save(0, "a.png")
     data = Path(name).read_bytes()
     answer = predictor(photo(0))
-    for form in (name, Path(name), data, Image.open(name)):
+    transparent = np.dstack([photo(0), np.full((40, 50), 255, np.uint8)])
+    tensor = torch.from_numpy(photo(0))
+    forms = [
+        name, Path(name), data, bytearray(data), memoryview(data), io.BytesIO(data), Image.open(name), transparent,
+        tensor, tensor.permute(2, 0, 1),
+    ]  # fmt: skip
+    for form in forms:
         assert predictor(form) == answer
+    with open(name, "rb") as file:
+        forms[5] = file
+        assert predictor(forms) == [answer] * len(forms)
+    grey = photo(0)[..., :1]
+    assert predictor(grey) == predictor(grey[..., 0])
 
 
 def test_a_list_or_a_tuple_of_photos_has_a_list_of_answers(predictor: Predictor, here: Path) -> None:

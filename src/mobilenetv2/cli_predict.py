@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from mobilenetv2 import files, text
+from mobilenetv2 import text
 from mobilenetv2.cli_options import Backend, Crop, Json, Model, MultiScale, Resize, Slide, Threads, pixels_or_none
 from mobilenetv2.errors import Error, UsageError
 from mobilenetv2.terminal import Beside, progress_bar, say, say_notes, show, show_json
@@ -64,9 +64,8 @@ def predict(
     crop: Crop = None,
 ) -> None:
     """Say what is on photos."""
-    from mobilenetv2 import image, plots, sources
+    from mobilenetv2 import sources
     from mobilenetv2.predictor import load
-    from mobilenetv2.results import Detections, Segmentation
 
     predictor = load(model, backend=backend, threads=threads, resize=pixels_or_none(resize), crop=crop)
     given = {
@@ -77,43 +76,69 @@ def predict(
     options = _decoding(predictor.info.task, given)
     found = sources.find(photos)
     say_notes(found.notes)
-    drawings = Beside(draw, ".answers.png", found.photos) if draw is not None else None
-    mask_files = Beside(masks, ".png", found.photos) if masks is not None else None
     total, failed = len(found.photos), 0
     with ExitStack() as stack:
-        boxes = stack.enter_context(_CocoFile(coco, predictor.info)) if coco is not None else None
+        boxes = None if coco is None else stack.enter_context(_CocoFile(coco, predictor.info))
+        output = _Output(found.photos, as_json=as_json, draw=draw, masks=masks, boxes=boxes, rle=rle)
         advance = stack.enter_context(progress_bar("predict", "photos"))
         for done, (photo, source, answer) in enumerate(_answers(predictor, found.photos, options), start=1):
             if total > 1:
                 advance(done, total)
             if isinstance(answer, Error):
                 failed += 1
-                show_json({"file": photo.name, "error": str(answer)}) if as_json else say(f"error: {answer}")
-                continue
-            if drawings is not None:
-                path = drawings.path(photo)
-                plots.write_png(path, answer.draw(image.read(source)))
-                say(f"drawn: {path}")
-            ways: dict[str, Any] = {}
-            if isinstance(answer, Segmentation):
-                ways = {"run_lengths": rle}
-                if mask_files is not None:
-                    ways["mask"] = mask_files.path(photo)
-                    answer.save_mask(ways["mask"])
-                    if not as_json:
-                        say(f"mask: {ways['mask']}")
-            if boxes is not None and isinstance(answer, Detections):
-                boxes.add(photo, answer)
-            if as_json:
-                show_json(answer.to_json(file=photo.name, **ways))
+                output.problem(photo, answer)
             else:
-                show([photo.name, *str(answer).split("\n")])
-    if coco is not None and boxes is not None:
+                output.answer(photo, source, answer)
+    if boxes is not None:
         say(f"wrote {coco}: {text.counted(boxes.count, 'box', 'boxes')}")
     if failed:
         if total > 1:
             say(f"{failed:,} of {text.counted(total, 'photo')} could not be read")
         raise typer.Exit(1)
+
+
+class _Output:
+    """Where answers go: to stdout for people or machines, into drawings and masks, into COCO's file."""
+
+    def __init__(
+        self,
+        photos: Sequence[Photo],
+        *,
+        as_json: bool,
+        draw: Path | None,
+        masks: Path | None,
+        boxes: _CocoFile | None,
+        rle: bool,
+    ) -> None:
+        self._as_json, self._boxes, self._rle = as_json, boxes, rle
+        self._drawings = None if draw is None else Beside(draw, ".answers.png", photos)
+        self._masks = None if masks is None else Beside(masks, ".png", photos)
+
+    def problem(self, photo: Photo, error: Error) -> None:
+        show_json({"file": photo.name, "error": str(error)}) if self._as_json else say(f"error: {error}")
+
+    def answer(self, photo: Photo, source: Any, answer: Result) -> None:
+        from mobilenetv2 import image, plots
+        from mobilenetv2.results import Detections, Segmentation
+
+        if self._drawings is not None:
+            path = self._drawings.path(photo)
+            plots.write_png(path, answer.draw(image.read(source)))
+            say(f"drawn: {path}")
+        ways: dict[str, Any] = {}
+        if isinstance(answer, Segmentation):
+            ways = {"run_lengths": self._rle}
+            if self._masks is not None:
+                ways["mask"] = self._masks.path(photo)
+                answer.save_mask(ways["mask"])
+                if not self._as_json:
+                    say(f"mask: {ways['mask']}")
+        if self._boxes is not None and isinstance(answer, Detections):
+            self._boxes.add(photo, answer)
+        if self._as_json:
+            show_json(answer.to_json(file=photo.name, **ways))
+        else:
+            show([photo.name, *str(answer).split("\n")])
 
 
 _DECODING: dict[str, dict[str, str | None]] = {
@@ -166,6 +191,8 @@ class _CocoFile:
         self._path = path
 
     def __enter__(self) -> _CocoFile:
+        from mobilenetv2 import files
+
         temporary = self._stack.enter_context(files.writing(self._path))
         self._file: TextIO = self._stack.enter_context(open(temporary, "w", encoding="utf-8"))
         self._file.write("[")
