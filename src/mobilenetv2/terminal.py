@@ -117,6 +117,8 @@ def run(app: Any) -> None:
     # Typer carries its own copy of Click or uses the installed one, by version; this is the right class of either
     usage_error: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
     arguments = hints.rewritten(sys.argv[1:])
+    if sys.stderr is None:  # closed by the caller (2>&-): `print` would write to stdout instead
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (for as long as the process lives)
     for stream in (sys.stdout, sys.stderr):  # a file's name that the terminal cannot show is shown escaped
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
