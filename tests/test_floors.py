@@ -19,6 +19,7 @@ COMMAND_LINE = (
     "cli_paper",
     "cli_paper_figures",
     "cli_paper_tables",
+    "cli_predict",
     "cli_training",
     "terminal",
 )
@@ -38,6 +39,7 @@ FLOORS: dict[str, int] = {
             "json_text",
             "signatures",
             "picture_formats",
+            "hints",
         ),
         0,
     ),  # standard library only
@@ -67,6 +69,7 @@ FLOORS: dict[str, int] = {
             "run_files",
             "upsample",
             "looks",
+            "sources",
         ),
         1,
     ),
@@ -89,6 +92,7 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(
         (
             *COMMAND_LINE,
+            "__main__",
             "demo",
             "benchmark",
             "paper",

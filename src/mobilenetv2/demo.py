@@ -17,7 +17,7 @@ from mobilenetv2.errors import TrainingError
 from mobilenetv2.evaluate import Evaluation, evaluate
 from mobilenetv2.predictor import Predictor, load
 from mobilenetv2.results import Classification
-from mobilenetv2.terminal import progress_bar, say, table
+from mobilenetv2.terminal import progress_bar, say, show, table
 from mobilenetv2.train import TrainingRun, find, fit
 
 HELD_OUT = 1000  # pictures
@@ -74,9 +74,9 @@ def demo(folder: Path, *, seconds: float = 90, pictures: int = 7000, seed: int =
     files.write_bytes(confusion, charts.confusion(evaluation.confusion, evaluation.names))
     _write_contact_sheet(sheet, predictor, held_out)
 
-    print(_report(run, evaluation, predictor, time.monotonic() - began))
-    print(f"\npictures with answers: {sheet}\nconfusion matrix: {confusion}\nthe run: {run.report}\n")
-    print(_NEXT.format(model=run.model, picture=held_out.samples[0].path))
+    show(_report(run, evaluation, predictor, time.monotonic() - began))
+    show(["", f"pictures with answers: {sheet}", f"confusion matrix: {confusion}", f"the run: {run.report}", ""])
+    show(_NEXT.format(model=run.model, picture=held_out.samples[0].path))
     return Demo(run, evaluation, sheet, confusion)
 
 
