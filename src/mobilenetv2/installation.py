@@ -10,7 +10,7 @@ PACKAGE = "mobilenetv2"
 
 
 def command_for(extra: str) -> str:
-    """The pip command that adds `extra` ("train") to this installation, from the clone, wheel, repository or index it is of.
+    """The pip command that adds `extra` ("train") to this installation, from the clone, wheel or index that it is of.
 
     An index's name is given only to those who installed from an index: to all others it may be a stranger's.
     """
