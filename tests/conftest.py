@@ -36,6 +36,23 @@ class Served:
 Serve = Callable[[Path], Served]
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses by markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`@pytest.mark.few(n)`: n of a test's cases, spread evenly, belong to `make test`; the others are slow."""
+    cases: dict[tuple[object, ...], list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("few"):
+            cases.setdefault((item.path, item.parent, getattr(item, "originalname", item.name)), []).append(item)
+    for same in cases.values():
+        marker = same[0].get_closest_marker("few")
+        assert marker is not None
+        (keep,) = marker.args
+        fast = {round((i + 0.5) * len(same) / keep - 0.5) for i in range(keep)}
+        for number, item in enumerate(same):
+            if number not in fast:
+                item.add_marker("slow")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache folder of the tests' own: what is tested is code generated now, and nobody's own cache is written to."""
