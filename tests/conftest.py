@@ -21,6 +21,8 @@ from mobilenetv2.model_file import ModelFile, ModelInfo
 from mobilenetv2.spec import Spec
 from mobilenetv2.spec_fields import backbone, classifier, deeplab, network, ssdlite
 
+pytest_plugins = ["file_progress"]
+
 RandomModel = Callable[..., ModelFile]
 Pack = Callable[..., Path]
 

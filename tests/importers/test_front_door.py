@@ -298,6 +298,7 @@ def test_an_unknown_name_is_refused_with_the_nearest() -> None:
 # -- back to torchvision
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("kind", ["pth", "safetensors"])
 @pytest.mark.parametrize(
     "fields",

@@ -68,6 +68,7 @@ def assert_same_logits(
     assert difference <= tolerance
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "config",
     [

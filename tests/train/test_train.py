@@ -265,6 +265,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others(train: Trai
     assert not np.array_equal(first["features.0.0.weight"], other["features.0.0.weight"])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("optimiser", ["sgd", "adamw", "rmsprop"])
 def test_gradients_are_shortened_in_mixed_precision_too(train: TrainTiny, optimiser: str) -> None:
     run = train(recipe={"epochs": 1, "optimiser": optimiser, "clip": 5.0}, precision="bf16-mixed")
