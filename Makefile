@@ -60,9 +60,9 @@ export FIND_TORCH
 
 define BEFORE_INSTALLING
 @if $(BIN)/python -c 'import importlib.util as i, sys; sys.exit(i.find_spec("torch") is None)'; then :; else \
-    echo "Installing into .venv: PyTorch and what training needs. On Linux PyTorch comes with CUDA: about 6 GB of disk,"; \
-    echo "2 to 5 minutes. Its CPU-only build is far smaller: stop this, install torch and torchvision into an environment"; \
-    echo "as https://pytorch.org/get-started/locally/ says, and call: make $@ PYTHON=THAT_ENVIRONMENT/bin/python"; \
+    echo "Installing PyTorch and what training needs into .venv. On Linux PyTorch comes with CUDA: about 6,000 MB of disk,"; \
+    echo "2 to 5 minutes. Its CPU-only build is far smaller: stop this (Ctrl-C), install torch and torchvision with"; \
+    echo ".venv/bin/pip as https://pytorch.org/get-started/locally/ says for CPU, and call make again."; \
 fi
 endef
 
