@@ -9,10 +9,10 @@ SECONDS ?= 90
 demo: .venv/.train            ## train a small network on generated pictures and show it working (about two minutes)
 	$(BIN)/mobilenetv2 demo --seconds $(SECONDS)
 
-test: .venv/.dev              ## the fast tests of every part; those that need the real weights and data are skipped, saying so
+test: .venv/.dev              ## the fast tests of every part
 	$(BIN)/pytest -m "not slow" --durations=10
 
-test-all: .venv/.dev          ## every test, the slow half too
+test-all: .venv/.dev          ## every test; those that need the real weights and data are skipped, saying so
 	$(BIN)/pytest --durations=20
 
 lint: .venv/.dev

@@ -40,9 +40,14 @@ Serve = Callable[[Path], Served]
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses by markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`@pytest.mark.few(n)`: n of a test's cases, spread evenly, belong to `make test`; the others are slow."""
+    """`@pytest.mark.few(n)`: n of a test's cases, spread evenly, belong to `make test`; the others are slow.
+
+    So is what takes real weights or pictures: those are large.
+    """
     cases: dict[tuple[object, ...], list[pytest.Item]] = {}
     for item in items:
+        if "real_data" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
         if item.get_closest_marker("few"):
             cases.setdefault((item.path, item.parent, getattr(item, "originalname", item.name)), []).append(item)
     for same in cases.values():

@@ -66,6 +66,7 @@ def test_whole_detectors_agree_with_the_reference(
     assert difference(engine, model, pictures(size, batch=batch)) < AGREE
 
 
+@pytest.mark.slow
 def test_the_engine_and_torch_agree(random_detector: RandomModel) -> None:
     model = random_detector(size=(130, 97), padding="same")
     images = pictures((130, 97), batch=2)

@@ -128,6 +128,7 @@ def test_hugging_face_without_its_prefix(tmp_path: Path) -> None:
 # -- repositories without a package
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("source", "network", "channels"),
     [
@@ -178,6 +179,7 @@ def wrapped(state: dict[str, Tensor], how: str) -> dict[str, Any]:
     }[how]
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     "how",
     ["plain", "state_dict", "model", "data parallel", "compiled", "timm's average", "torchvision's average"],
