@@ -40,6 +40,7 @@ FLOORS: dict[str, int] = {
             "signatures",
             "picture_formats",
             "hints",
+            "installation",
         ),
         0,
     ),  # standard library only
