@@ -2,13 +2,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format docs bench clean
+.PHONY: demo test fuzz lint format docs bench clean
 
 demo: .venv/.train            ## train a small network on generated pictures and show it working (about two minutes)
 	$(BIN)/mobilenetv2 demo
 
 test: .venv/.dev              ## every test; those that need the real weights and data are skipped, saying so
 	$(BIN)/pytest
+
+CASES ?= 20000
+SEED ?= 0
+fuzz: .venv/.dev              ## bad input of every kind, a quarter of an hour; CLASS=coco, and CASE=7 runs that one again
+	PYTHONPATH=tests:tests/importers $(BIN)/python -m fuzz --cases $(CASES) --seed $(SEED) \
+		$(if $(CLASS),--class $(CLASS)) $(if $(CASE),--case $(CASE))
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -21,7 +21,9 @@ def main() -> int:
     options.add_argument("--seed", type=int, default=0, help="another one gives other cases (default: 0)")
     options.add_argument("--class", dest="classes", action="append", metavar="NAME", help="one class; may be repeated")
     options.add_argument("--case", type=int, help="run this one again and keep what it was given; needs --class")
-    options.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1), help="children at a time (default: 2)")
+    options.add_argument(
+        "--jobs", type=int, default=min(2, os.cpu_count() or 1), help="children at a time (default: 2)"
+    )
     options.add_argument("--out", type=Path, default=Path("build/fuzz"), help="where faults go (default: build/fuzz)")
     options.add_argument("--each", action="store_true", help="--cases are those of each class")
     options.add_argument("--json", action="store_true", help="the results as one JSON object on stdout")

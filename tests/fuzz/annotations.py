@@ -154,7 +154,11 @@ def _xml_changed(rng: random.Random, text: str) -> bytes:
             node = rng.choice([one for one in nodes if one.text])
             number = re.fullmatch(r"[\d.]+", node.text or "")
             value = values.near(rng, float(node.text or 0) if number else node.text or "")
-            node.text = "".join(letter for letter in _shown(value) if letter in "\t\n\r" or " " <= letter < "\ud800" or letter > "\ue000")
+            node.text = "".join(
+                letter
+                for letter in _shown(value)
+                if letter in "\t\n\r" or " " <= letter < "\ud800" or letter > "\ue000"
+            )
         elif roll < 0.75:
             node.append(copy.deepcopy(rng.choice(nodes)))
         elif roll < 0.9:
@@ -167,11 +171,25 @@ def _xml_changed(rng: random.Random, text: str) -> bytes:
             node.extend(copy.deepcopy(list(root)) * rng.choice((1, 10, 300)))
     data = ElementTree.tostring(root)
     if rng.random() < 0.25:
-        encoding = rng.choice(("utf-8", "utf-16", "latin-1", "unicode_escape", "utf-7", "rot13", "idna", "hex", "punycode", "cp037", "x"))
+        encoding = rng.choice(
+            ("utf-8", "utf-16", "latin-1", "unicode_escape", "utf-7", "rot13", "idna", "hex", "punycode", "cp037", "x")
+        )
         declaration = f'<?xml version="1.0" encoding="{encoding}"?>'.encode()
-        bomb = b'<!DOCTYPE a [<!ENTITY a "ha">' + b"".join(b'<!ENTITY %c "&%c;&%c;">' % (98 + i, 97 + i, 97 + i) for i in range(24)) + b"]>"
+        bomb = (
+            b'<!DOCTYPE a [<!ENTITY a "ha">'
+            + b"".join(b'<!ENTITY %c "&%c;&%c;">' % (98 + i, 97 + i, 97 + i) for i in range(24))
+            + b"]>"
+        )
         nested = b"<annotation>" * rng.choice((100, 100_000))
-        data = rng.choice((declaration + data, bomb + data, b"<!-- -->" * 1_000 + data, nested + data, declaration + data + b"\\x4" * 9))
+        data = rng.choice(
+            (
+                declaration + data,
+                bomb + data,
+                b"<!-- -->" * 1_000 + data,
+                nested + data,
+                declaration + data + b"\\x4" * 9,
+            )
+        )
     return values.bytes_changed(rng, data) if rng.random() < 0.15 else data
 
 
@@ -206,16 +224,26 @@ def _prepare_yolo(folder: Path) -> Maker:
         if roll < 0.8:
             path.write_bytes(_yaml_changed(rng, plan))
         elif roll < 0.9:
-            (here / "classes.txt").write_bytes(values.text_changed(rng, "\n".join(NAMES)).encode("utf-8", "surrogatepass"))
+            (here / "classes.txt").write_bytes(
+                values.text_changed(rng, "\n".join(NAMES)).encode("utf-8", "surrogatepass")
+            )
         else:
             path = here / "obj.data"
             text = "classes = 3\ntrain = train.txt\nvalid = train.txt\nnames = obj.names\n"
-            for name, content in (("obj.data", text), ("train.txt", "images/a.png\nimages/b.png\n"), ("obj.names", "\n".join(NAMES))):
+            for name, content in (
+                ("obj.data", text),
+                ("train.txt", "images/a.png\nimages/b.png\n"),
+                ("obj.names", "\n".join(NAMES)),
+            ):
                 changed = values.text_changed(rng, content) if rng.random() < 0.6 else content
                 (here / name).write_bytes(changed.encode("utf-8", "surrogatepass"))
 
         def sound() -> bool:
-            return path.suffix != ".yaml" or not path.exists() or isinstance(yaml.load(path.read_bytes(), yaml.BaseLoader), dict)
+            return (
+                path.suffix != ".yaml"
+                or not path.exists()
+                or isinstance(yaml.load(path.read_bytes(), yaml.BaseLoader), dict)
+            )
 
         return Case(detection(here if rng.random() < 0.7 or not path.exists() else path), sound)
 
@@ -233,7 +261,9 @@ def _yaml_changed(rng: random.Random, plan: dict[str, Any]) -> bytes:
         if rng.random() < 0.12:
             tree.pop(key, None)
         elif key in tree:
-            tree[key] = values.changed(rng, [tree[key]], times=1, hints=("images", ["images"], 3, list(NAMES), {"0": "x"}))
+            tree[key] = values.changed(
+                rng, [tree[key]], times=1, hints=("images", ["images"], 3, list(NAMES), {"0": "x"})
+            )
             tree[key] = tree[key][0] if isinstance(tree[key], list) and tree[key] else tree[key]
     lines = [f"{key}: {values.dumps(value)}" for key, value in tree.items()]
     if rng.random() < 0.15:
@@ -241,7 +271,11 @@ def _yaml_changed(rng: random.Random, plan: dict[str, Any]) -> bytes:
         i = rng.randrange(_ALIASES, len(lines))
         lines[i] = lines[i].partition(":")[0] + rng.choice((": *i", ": [*i]", ": {0: *i}", ": [x, *i, y]"))
     if rng.random() < 0.1:
-        lines.append(rng.choice(("a: &x [*x]", "? [1, 2]\n: 3", "!!python/object:os.system [x]", "<<: *x", "---", "a: b: c", "\tx: 1")))
+        lines.append(
+            rng.choice(
+                ("a: &x [*x]", "? [1, 2]\n: 3", "!!python/object:os.system [x]", "<<: *x", "---", "a: b: c", "\tx: 1")
+            )
+        )
     data = "\n".join(lines).encode("utf-8", "surrogatepass")
     return values.bytes_changed(rng, data) if rng.random() < 0.1 else data
 
@@ -251,7 +285,13 @@ def _growing(rng: random.Random) -> list[str]:
     times = rng.choice((1, 2, 9, 30))
     names = "abcdefghi"
     first = f"a0: &a [{', '.join(['x'] * times)}]"
-    return [first, *(f"{name}0: &{name} [{', '.join([f'*{before}'] * times)}]" for before, name in zip(names, names[1:], strict=False))]
+    return [
+        first,
+        *(
+            f"{name}0: &{name} [{', '.join([f'*{before}'] * times)}]"
+            for before, name in zip(names, names[1:], strict=False)
+        ),
+    ]
 
 
 TARGETS = (

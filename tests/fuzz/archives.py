@@ -45,7 +45,8 @@ class Member:
 def unzip(data: bytes) -> list[Member]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         return [
-            Member.of(info.filename, archive.read(info), deflated=info.compress_type == 8) for info in archive.infolist()
+            Member.of(info.filename, archive.read(info), deflated=info.compress_type == 8)
+            for info in archive.infolist()
         ]
 
 
@@ -55,7 +56,9 @@ def zipped(members: list[Member]) -> bytes:
     for one in members:
         size, packed = one.size & 0xFFFFFFFF, len(one.packed) & 0xFFFFFFFF
         fields = (one.version, one.flags, one.method, 0, 33, one.crc, packed, size, len(one.name))
-        directory += struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, *fields[:5], *fields[5:], 0, 0, 0, 0, 0, len(data)) + one.name
+        directory += (
+            struct.pack("<4s6H3I5H2I", b"PK\1\2", 20, *fields[:5], *fields[5:], 0, 0, 0, 0, 0, len(data)) + one.name
+        )
         data += struct.pack("<4s5H3I2H", b"PK\3\4", *fields, 0) + one.name + one.packed
     end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, len(members), len(members), len(directory), len(data), 0)
     return bytes(data + directory + end)

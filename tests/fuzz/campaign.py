@@ -22,7 +22,7 @@ from fuzz import sandbox
 from fuzz.sandbox import Verdict
 from fuzz.targets import Target
 
-_MODULES = ("models", "checkpoints", "graphs", "pictures", "annotations", "filesets", "engines")
+_MODULES = ("models", "checkpoints", "graphs", "pictures", "annotations", "filesets", "engines", "commands")
 _SAID_EVERY_S = 10.0  # where stderr is no terminal
 _PAST = 0.2  # of each class's cases, at least: else it tests the front door only
 
@@ -114,7 +114,10 @@ def text(found: dict[str, Result], *, seed: int, out: Path) -> str:
         rows.append((name, f"{one.cases:,}", past, accepted, str(len(one.faults)), speed, *ends))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
-        "  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
         for row in rows
     ]
     total = sum(one.cases for one in found.values())
@@ -126,7 +129,9 @@ def text(found: dict[str, Result], *, seed: int, out: Path) -> str:
             last = fault.detail.strip().splitlines()[-1] if fault.detail.strip() else ""
             lines.append(f"\n{name}: {fault.kind} at {fault.where}, {fault.count} times ({fault.note})")
             lines.append(f"    {sandbox.shown(last)}")
-            lines.append(f"    again: make fuzz SEED={seed} CLASS={name} CASE={fault.first}    kept: {out}/{name}/{fault.first}")
+            lines.append(
+                f"    again: make fuzz SEED={seed} CLASS={name} CASE={fault.first}    kept: {out}/{name}/{fault.first}"
+            )
     return "\n".join(lines)
 
 
@@ -236,7 +241,9 @@ class _Progress:
             f"{name}: {self._done:,} of {self._total:,} cases, {speed:.0f}/s, {faults} faults, "
             f"{left // 60}:{left % 60:02} left"
         )
-        print(f"\r{line:<79}" if self._terminal else line, end="" if self._terminal else "\n", file=sys.stderr, flush=True)
+        print(
+            f"\r{line:<79}" if self._terminal else line, end="" if self._terminal else "\n", file=sys.stderr, flush=True
+        )
 
     def end(self) -> None:
         if self._terminal:

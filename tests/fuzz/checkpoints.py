@@ -90,7 +90,8 @@ def _write_torch(folder: Path) -> None:
 
 def _of_pickle(rng: random.Random, members: list[Member]) -> list[Member]:
     return [
-        Member.of(one.name, _pickle_changed(rng, one.content)) if one.name.endswith(b"data.pkl") else one for one in members
+        Member.of(one.name, _pickle_changed(rng, one.content)) if one.name.endswith(b"data.pkl") else one
+        for one in members
     ]
 
 
@@ -169,7 +170,9 @@ def _safetensors_changed(rng: random.Random, data: bytes) -> bytes:
         elif what < 0.6:
             header[rng.choice((rng.choice(values.TEXTS), a + ".x", "module." + a))] = header.pop(a)
         elif what < 0.8:
-            header[a]["shape"] = rng.choice(([*header[a]["shape"], 1], header[a]["shape"][::-1], [int(np.prod(header[a]["shape"]))]))
+            header[a]["shape"] = rng.choice(
+                ([*header[a]["shape"], 1], header[a]["shape"][::-1], [int(np.prod(header[a]["shape"]))])
+            )
         else:
             header["__metadata__"] = {rng.choice(values.TEXTS): rng.choice(values.TEXTS) for _ in range(3)}
         return joined(header, numbers)
@@ -200,10 +203,14 @@ def _npy_changed(rng: random.Random, name: str, content: bytes) -> bytes:
     if roll < 0.25:
         text = values.text_changed(rng, text, separators=r"[\s,:(){}']+")
     elif roll < 0.5:
-        shape = rng.choice(("(10000000000,)", "(1000000, 1000000)", "(-1,)", "()", "(0,)", "(3, 3", "(1e9,)", "(True,)", "('a',)"))
+        shape = rng.choice(
+            ("(10000000000,)", "(1000000, 1000000)", "(-1,)", "()", "(0,)", "(3, 3", "(1e9,)", "(True,)", "('a',)")
+        )
         text = text[: text.find("'shape'")] + f"'shape': {shape}, }}\n"
     elif roll < 0.6:
-        text = text.replace("<f4", rng.choice(("<f8", "|O", ">f4", "<U5", "<M8[s]", "<c8", "|S4", "<f2", "V4", "|b1", "<i8")))
+        text = text.replace(
+            "<f4", rng.choice(("<f8", "|O", ">f4", "<U5", "<M8[s]", "<c8", "|S4", "<f2", "V4", "|b1", "<i8"))
+        )
     elif roll < 0.7:
         text += " " * rng.choice((100, 20_000, 60_000))
     elif roll < 0.85:
@@ -282,7 +289,10 @@ def _prepare_keras(folder: Path) -> Maker:
         else:
             path = here / "model.keras"
             files = {"metadata.json": metadata, "config.json": config}
-            members = [Member.of(name, values.dumps(_maybe(rng, tree)).encode(errors="surrogatepass")) for name, tree in files.items()]
+            members = [
+                Member.of(name, values.dumps(_maybe(rng, tree)).encode(errors="surrogatepass"))
+                for name, tree in files.items()
+            ]
             members.append(Member.of("model.weights.h5", changed))
             path.write_bytes(zipped(zip_changed(rng, members) if rng.random() < 0.5 else members))
         return Case(imports(path), lambda: _is_h5(h5py, path))
@@ -322,7 +332,15 @@ def _layers_changed(rng: random.Random, layers: Layers) -> Layers:
         k, roll = rng.randrange(max(len(weights), 1)), rng.random()
         if roll < 0.2 and weights:
             values_ = weights[k][1]
-            other = rng.choice((values_.T, values_[..., :-1], values_ * np.float32(1e30), values_.reshape(-1), values_ * np.float32(np.nan)))
+            other = rng.choice(
+                (
+                    values_.T,
+                    values_[..., :-1],
+                    values_ * np.float32(1e30),
+                    values_.reshape(-1),
+                    values_ * np.float32(np.nan),
+                )
+            )
             weights[k] = (weights[k][0], other)
         elif roll < 0.4 and weights:
             dtype = rng.choice(("f8", "f2", "i4", "u1", "S3", "c8"))
@@ -352,16 +370,26 @@ def _h5(h5py: Any, layers: Layers, rng: random.Random | None = None) -> bytes:
                 if weight in group:
                     continue
                 if rng is None or rng.random() < 0.9:
-                    shape = rng.choice((data.shape, (50_000_000,), (7_000, 7_000), (3, 3, 2_000, 2_000))) if sparse and rng else None
+                    shape = (
+                        rng.choice((data.shape, (50_000_000,), (7_000, 7_000), (3, 3, 2_000, 2_000)))
+                        if sparse and rng
+                        else None
+                    )
                     if shape is None:
                         group.create_dataset(weight, data=data)
                     else:
                         group.create_dataset(weight, shape=shape, dtype=data.dtype if data.dtype.kind == "f" else "f4")
                 elif data.dtype.kind == "f" and data.ndim:
-                    ways: tuple[dict[str, Any], ...] = ({"chunks": True, "compression": "gzip"}, {"chunks": True, "shuffle": True}, {"maxshape": (None,) * data.ndim})
+                    ways: tuple[dict[str, Any], ...] = (
+                        {"chunks": True, "compression": "gzip"},
+                        {"chunks": True, "shuffle": True},
+                        {"maxshape": (None,) * data.ndim},
+                    )
                     group.create_dataset(weight, data=data, **rng.choice(ways))
         if rng is not None and rng.random() < 0.15:
-            file.attrs[rng.choice(("layer_names", "model_config", "backend"))] = rng.choice((b"x", 1, [1, 2], "\x1b[31m", [b"\xff"], []))
+            file.attrs[rng.choice(("layer_names", "model_config", "backend"))] = rng.choice(
+                (b"x", 1, [1, 2], "\x1b[31m", [b"\xff"], [])
+            )
         if rng is not None and rng.random() < 0.05:
             file["again"] = h5py.SoftLink(rng.choice(("/", "/again", "/nothing")))
     return stored.getvalue()

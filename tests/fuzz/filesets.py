@@ -23,7 +23,24 @@ _NAMES = (
     "a.jpg", "b.png", "c.JPG", "d.heic", "e.txt", "f.jpg.png", ".g.jpg", "h\x1b[31m.png", "i\nj.jpg", "k\u202e.png", "l" * 240 + ".png", " m .jpg",
     "n.jpg ", "Thumbs.db", "o", "-p.png", "q%s.jpg", "人.png", "r\udcff.png",
 )  # fmt: skip
-_FOLDERS = ("cat", "dog", "train", "val", "test", "images", "masks", "0", "1", "10", "background", "x\x1b]0;t\x07y", "e\u0301", "Cat", "a b", ".hidden")
+_FOLDERS = (
+    "cat",
+    "dog",
+    "train",
+    "val",
+    "test",
+    "images",
+    "masks",
+    "0",
+    "1",
+    "10",
+    "background",
+    "x\x1b]0;t\x07y",
+    "e\u0301",
+    "Cat",
+    "a b",
+    ".hidden",
+)
 
 
 def classification(place: str | Path) -> Callable[[], None]:
@@ -104,7 +121,9 @@ def _prepare_masks(folder: Path) -> Maker:
     segmentation(folder)()
     masks = {name: (folder / "masks" / f"{name}.png").read_bytes() for name in MASKS}
     others = [io.BytesIO() for _ in range(5)]
-    for stream, (mode, kind) in zip(others, (("P", "png"), ("RGB", "png"), ("L", "bmp"), ("I;16", "tiff"), ("RGBA", "png")), strict=True):
+    for stream, (mode, kind) in zip(
+        others, (("P", "png"), ("RGB", "png"), ("L", "bmp"), ("I;16", "tiff"), ("RGBA", "png")), strict=True
+    ):
         small(mode, (6, 4)).save(stream, kind)
 
     def make(rng: random.Random, here: Path) -> Case:
@@ -126,9 +145,17 @@ def _prepare_masks(folder: Path) -> Maker:
                 path.write_bytes(data)
         roll = rng.random()
         if roll < 0.5:
-            lines = rng.choice(("\n".join(NAMES), "name,r,g,b\nbackground,0,0,0\ncat,128,0,0\n", "0 background\n1 cat\n2 dog\n255 void\n"))
+            lines = rng.choice(
+                (
+                    "\n".join(NAMES),
+                    "name,r,g,b\nbackground,0,0,0\ncat,128,0,0\n",
+                    "0 background\n1 cat\n2 dog\n255 void\n",
+                )
+            )
             content = values.text_changed(rng, lines) if rng.random() < 0.7 else lines
-            (here / rng.choice(("classes.txt", "labelmap.txt", "class_dict.csv"))).write_bytes(content.encode("utf-8", "surrogatepass"))
+            (here / rng.choice(("classes.txt", "labelmap.txt", "class_dict.csv"))).write_bytes(
+                content.encode("utf-8", "surrogatepass")
+            )
         elif roll < 0.6:
             tree = values.changed(rng, [{"name": "cat", "id": 1, "color": [1, 2, 3]}], hints=(NAMES, [0, 0, 0]))
             (here / "classes.json").write_bytes(values.dumps(tree).encode("utf-8", "surrogatepass"))
@@ -162,8 +189,16 @@ def _prepare_shards(folder: Path) -> Maker:
                 changed[1] = tar_member("0.cls", rng.choice(values.TEXTS).encode("utf-8", "surrogatepass"))
             shard.write_bytes(tar_changed(rng, changed))
         if rng.random() < 0.2:
-            (here / "classes.txt").write_bytes(values.text_changed(rng, "cat\ndog\nowl").encode("utf-8", "surrogatepass"))
-        names = (str(shards[0]), str(here), f"{here}/{{train,x,val}}-{{0..1}}.tar", f"{here}/x-{{0..99999999}}.tar", f"{here}/{{")
+            (here / "classes.txt").write_bytes(
+                values.text_changed(rng, "cat\ndog\nowl").encode("utf-8", "surrogatepass")
+            )
+        names = (
+            str(shards[0]),
+            str(here),
+            f"{here}/{{train,x,val}}-{{0..1}}.tar",
+            f"{here}/x-{{0..99999999}}.tar",
+            f"{here}/{{",
+        )
         place = rng.choice((*names[:2] * 4, *names[2:]))
 
         def sound() -> bool:

@@ -17,7 +17,18 @@ from importers.tflite_files import Author, write_network
 from mobilenetv2 import image
 from mobilenetv2.model_file import ModelFile, ModelInfo
 
-_KINDS = ("CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "MEAN", "FULLY_CONNECTED", "SOFTMAX", "PAD", "RESHAPE", "LOGISTIC", "CONCATENATION")
+_KINDS = (
+    "CONV_2D",
+    "DEPTHWISE_CONV_2D",
+    "ADD",
+    "MEAN",
+    "FULLY_CONNECTED",
+    "SOFTMAX",
+    "PAD",
+    "RESHAPE",
+    "LOGISTIC",
+    "CONCATENATION",
+)
 _SMALL_INTS = (0, 1, 2, 3, -1, 5, 8, 255, 1_000, 65_536, (1 << 31) - 1, -(1 << 31))
 
 
@@ -43,7 +54,9 @@ def _prepare_tflite(folder: Path) -> Maker:
 
         def sound() -> bool:
             read = tflite.Model.GetRootAs(path.read_bytes(), 0)
-            return tflite.Model.ModelBufferHasIdentifier(path.read_bytes(), 0) and read.Subgraphs(0).OperatorsLength() > 0
+            return (
+                tflite.Model.ModelBufferHasIdentifier(path.read_bytes(), 0) and read.Subgraphs(0).OperatorsLength() > 0
+            )
 
         return Case(imports(path), sound)
 
@@ -68,11 +81,15 @@ def _graph_changed(rng: random.Random, good: Author) -> bytes:
 def _tensor_changed(rng: random.Random, a: Author) -> None:
     one, roll = rng.choice(a.tensors), rng.random()
     if roll < 0.3:
-        one.shape = rng.choice(((), (0,), one.shape[::-1], (*one.shape, 1), one.shape[:-1], (-1,), (1 << 30, 1 << 30), (3,) * 30))
+        one.shape = rng.choice(
+            ((), (0,), one.shape[::-1], (*one.shape, 1), one.shape[:-1], (-1,), (1 << 30, 1 << 30), (3,) * 30)
+        )
     elif roll < 0.45:
         one.dtype = rng.choice(("float32", "float16", "int32", "uint8", "int64", "int8"))
     elif roll < 0.6 and one.values is not None:
-        one.values = rng.choice((one.values[:0], one.values[:-1], np.zeros_like(one.values), np.repeat(one.values, 2, 0)))
+        one.values = rng.choice(
+            (one.values[:0], one.values[:-1], np.zeros_like(one.values), np.repeat(one.values, 2, 0))
+        )
     elif roll < 0.7 and one.values is not None and one.values.dtype.kind == "f":
         one.values = one.values * np.float32(rng.choice((np.nan, np.inf, 1e30, 0)))
     elif roll < 0.85:
@@ -108,7 +125,9 @@ def _operator_changed(rng: random.Random, a: Author) -> None:
     elif roll < 0.95:
         a.operators.insert(rng.randrange(len(a.operators) + 1), one)
     else:
-        a.inputs, a.outputs = rng.choice((([], a.outputs), (a.outputs, a.inputs), ([any_tensor], a.outputs), (a.inputs, [any_tensor])))
+        a.inputs, a.outputs = rng.choice(
+            (([], a.outputs), (a.outputs, a.inputs), ([any_tensor], a.outputs), (a.inputs, [any_tensor]))
+        )
 
 
 def _field_changed(rng: random.Random, data: bytes) -> bytes:
@@ -119,7 +138,9 @@ def _field_changed(rng: random.Random, data: bytes) -> bytes:
     for _ in range(1 + int(rng.expovariate(1.0))):
         at = 4 * int(rng.choice(small))
         number = int.from_bytes(changed[at : at + 4], "little")
-        other = rng.choice((0, 1, number + 1, number - 1, number + 4, number * 2, 255, 65_535, (1 << 31) - 1, (1 << 32) - 1))
+        other = rng.choice(
+            (0, 1, number + 1, number - 1, number + 4, number * 2, 255, 65_535, (1 << 31) - 1, (1 << 32) - 1)
+        )
         changed[at : at + 4] = (other % (1 << 32)).to_bytes(4, "little")
     return bytes(changed)
 
@@ -132,7 +153,9 @@ def _prepare_ncnn(folder: Path) -> Maker:
     described = network(backbone(width_mult=0.1, last_channels=16, padding="same", bn_eps=1e-3), head)
     folded = {"running_mean": 0.0, "running_var": 1 - 1e-3, "weight": 1.0}  # the norm is the identity, but for its bias
     made = {
-        name: np.full_like(value, folded[part]) if value.ndim == 1 and (part := name.rpartition(".")[2]) in folded else value
+        name: np.full_like(value, folded[part])
+        if value.ndim == 1 and (part := name.rpartition(".")[2]) in folded
+        else value
         for name, value in tensors(described, 0).items()
     }
     model = ModelFile(ModelInfo(described, image.recipe("ssd", 96)), made)

@@ -152,7 +152,9 @@ def _prepare_networks(folder: Path) -> Maker:
             size, batch = (asked, images_at_once) if channels <= 16 else ((3, 3), 1)
             images = np.random.default_rng(seed).normal(size=(batch, *size, channels)).astype(np.float32)
             both = ModelFile(info, fitting)
-            compare(Engine(both, size=size, threads=threads, batch=batch).run(images), ReferenceBackend(both).run(images))
+            compare(
+                Engine(both, size=size, threads=threads, batch=batch).run(images), ReferenceBackend(both).run(images)
+            )
 
         return Case(run, lambda: isinstance(spec_fields.from_json(fields), spec.Spec))
 

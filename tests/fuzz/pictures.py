@@ -31,7 +31,23 @@ _WAYS: dict[str, tuple[dict[str, Any], ...]] = {
     "tiff": tuple({"compression": name} for name in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", *_OF_MODES)),
     "avif": ({"quality": 30},),
 }
-_SIDES = (0, 1, 2, 3, 255, 4_000, 9_999, 10_000, 16_384, 30_000, 65_535, 99_999_999, 100_000_001, (1 << 31) - 1, (1 << 32) - 1)
+_SIDES = (
+    0,
+    1,
+    2,
+    3,
+    255,
+    4_000,
+    9_999,
+    10_000,
+    16_384,
+    30_000,
+    65_535,
+    99_999_999,
+    100_000_001,
+    (1 << 31) - 1,
+    (1 << 32) - 1,
+)
 _MOST_IDAT = 60_000_000  # bytes of pixels that a PNG which fits is given; packed they are a thousandth
 
 
@@ -43,7 +59,9 @@ def small(mode: str = "RGB", size: tuple[int, int] = (23, 17)) -> Image.Image:
     pixels = np.stack([rows * 9 + noise, columns * 7, (rows // 4 + columns // 4) % 2 * 180], 2) % 256
     rgb = Image.fromarray(pixels.astype(np.uint8))
     if mode in ("I;16", "F"):
-        return Image.fromarray((np.asarray(rgb.convert("L")) * 257.0).astype(np.uint16 if mode == "I;16" else np.float32))
+        return Image.fromarray(
+            (np.asarray(rgb.convert("L")) * 257.0).astype(np.uint16 if mode == "I;16" else np.float32)
+        )
     if mode == "LAB":
         return Image.frombytes("LAB", rgb.size, rgb.tobytes())
     return rgb.convert("RGBA").convert(mode) if mode in ("LA", "RGBA") else rgb.convert(mode)
@@ -149,8 +167,12 @@ def _png(rng: random.Random, data: bytes) -> bytes:
         elif roll < 0.75:
             chunks[i:i] = [(name, body)] * rng.choice((1, 2, 1_000))
         elif roll < 0.85:
-            kind = rng.choice((b"tRNS", b"PLTE", b"eXIf", b"iCCP", b"zTXt", b"acTL", b"fcTL", b"gAMA", b"abcd", b"IEND"))
-            chunks.insert(i, (kind, rng.choice((b"", bytes(3), rng.randbytes(30), b"a\0\0" + zlib.compress(bytes(10**7))))))
+            kind = rng.choice(
+                (b"tRNS", b"PLTE", b"eXIf", b"iCCP", b"zTXt", b"acTL", b"fcTL", b"gAMA", b"abcd", b"IEND")
+            )
+            chunks.insert(
+                i, (kind, rng.choice((b"", bytes(3), rng.randbytes(30), b"a\0\0" + zlib.compress(bytes(10**7)))))
+            )
         elif len(chunks) > 1:
             del chunks[i]
     return data[:8] + b"".join(_chunk(*chunk) for chunk in chunks)
@@ -167,7 +189,12 @@ def _fitting(rng: random.Random) -> list[tuple[bytes, bytes]]:
     packed = [packer.compress(block[: min(len(block), total - done)]) for done in range(0, total, len(block))]
     pixels = b"".join([*packed, packer.flush()])
     palette = [(b"PLTE", bytes(6))] if kind == 3 else []
-    return [(b"IHDR", struct.pack(">2I5B", width, height, depth, kind, 0, 0, 0)), *palette, (b"IDAT", pixels), (b"IEND", b"")]
+    return [
+        (b"IHDR", struct.pack(">2I5B", width, height, depth, kind, 0, 0, 0)),
+        *palette,
+        (b"IDAT", pixels),
+        (b"IEND", b""),
+    ]
 
 
 def _chunk(name: bytes, body: bytes) -> bytes:
@@ -181,7 +208,9 @@ def _with_number(
     changed = bytearray(body)
     at = rng.choice((*wide, *wide, *narrow))
     if at in wide:
-        changed[at : at + size] = (rng.choice(_SIDES) % (1 << 8 * size)).to_bytes(size, "big" if order == ">" else "little")
+        changed[at : at + size] = (rng.choice(_SIDES) % (1 << 8 * size)).to_bytes(
+            size, "big" if order == ">" else "little"
+        )
     else:
         changed[at : at + 1] = bytes([rng.choice((0, 1, 2, 3, 4, 6, 8, 16, 32, 255))])
     return bytes(changed)
@@ -238,7 +267,9 @@ def _tiff(rng: random.Random, data: bytes) -> bytes:
     count = int.from_bytes(data[at : at + 2], "little")
     for _ in range(1 + int(rng.expovariate(1.5))):
         entry, roll = at + 2 + 12 * rng.randrange(max(count, 1)), rng.random()
-        number = rng.choice((0, 1, 2, 4, 8, 16, 32, 255, 1_000, 9_999, 65_535, 10**6, 10**8, (1 << 31) - 1, (1 << 32) - 1))
+        number = rng.choice(
+            (0, 1, 2, 4, 8, 16, 32, 255, 1_000, 9_999, 65_535, 10**6, 10**8, (1 << 31) - 1, (1 << 32) - 1)
+        )
         if roll < 0.65:
             changed[entry + 8 : entry + 12] = number.to_bytes(4, "little")
         elif roll < 0.8:
@@ -246,7 +277,9 @@ def _tiff(rng: random.Random, data: bytes) -> bytes:
         elif roll < 0.9:
             changed[entry + 2 : entry + 4] = rng.choice((1, 2, 3, 4, 5, 7, 12, 13, 16, 99)).to_bytes(2, "little")
         elif roll < 0.95:
-            changed[entry : entry + 2] = rng.choice((256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 317, 322, 324, 339)).to_bytes(2, "little")
+            changed[entry : entry + 2] = rng.choice(
+                (256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 317, 322, 324, 339)
+            ).to_bytes(2, "little")
         else:
             changed[at + 2 + 12 * count : at + 6 + 12 * count] = rng.choice((at, 8, 0, 1 << 31)).to_bytes(4, "little")
     return bytes(changed)
@@ -257,7 +290,9 @@ def _gif(rng: random.Random, data: bytes) -> bytes:
     descriptor = data.find(b"\x2c\0\0\0\0")
     places = (6, 8, *((descriptor + 1, descriptor + 3, descriptor + 5, descriptor + 7) if descriptor > 0 else ()))
     for _ in range(1 + int(rng.expovariate(1.5))):
-        changed = _with_number(rng, changed, "<", places, (10, 11, 12, max(descriptor + 9, 13), max(descriptor + 10, 13)), 2)
+        changed = _with_number(
+            rng, changed, "<", places, (10, 11, 12, max(descriptor + 9, 13), max(descriptor + 10, 13)), 2
+        )
     return changed
 
 

@@ -27,10 +27,12 @@ import mobilenetv2
 from mobilenetv2.errors import Error
 
 CPU_S = 10  # of one case; the slowest real input, a photo of 100 megapixels, takes 3
-WALL_S = 120  # for what waits without working: a pipe, a server. A machine with other work is slower than its CPU time
+STILL_S = 15  # of no work at all, every thread asleep: it waits for a pipe, a server or itself
+WALL_S = 600  # whatever it does; a machine with other work gives a case a fraction of a core
 MEMORY = 1 << 30  # bytes beyond the parent's; a photo of 100 megapixels is 300 MB
 LONGEST = 2_000  # characters of one message
-_ADDRESSES = MEMORY + (1 << 29)  # so much may be asked for: threads' stacks and arenas are never filled
+_ADDRESSES = MEMORY + (1 << 28)  # so much may be asked for: not all of it is filled
+_STACK = 1 << 23
 _DISK = 1 << 28
 
 ROOT = os.path.dirname(os.path.abspath(mobilenetv2.__file__)) + os.sep
@@ -52,6 +54,7 @@ class Case:
     run: Callable[[], object]
     sound: Callable[[], bool]
     note: str = ""
+    threads: int = 2  # that it may start; each reserves 8 MB of addresses for its stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,31 +83,56 @@ def judge(make: Callable[[], Case], folder: Path) -> Verdict:
         os.close(reading)
         _child(make, folder, files, writing)
     os.close(writing)
-    lines, ended = _lines(reading, child)
+    lines, stopped = _lines(reading, child)
     os.close(reading)
     _, status, used = os.wait4(child, 0)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)  # what it has left behind
-    return _verdict(lines, ended, status, used, files["crash"])
+    return _verdict(lines, stopped, status, used, files["crash"])
 
 
-def _lines(handle: int, child: int) -> tuple[list[dict[str, Any]], bool]:
-    """What the child says, line by line, and whether it came to its end in time."""
-    data, until, ended = b"", time.monotonic() + WALL_S, True
+def _lines(handle: int, child: int) -> tuple[list[dict[str, Any]], str]:
+    """What the child says, line by line, and why it was ended, where it was."""
+    data, began, stopped = b"", time.monotonic(), ""
+    still, seen = began, 0
     while True:
-        left = until - time.monotonic()
-        if left <= 0 or not select.select([handle], [], [], left)[0]:
-            ended = False
+        now = time.monotonic()
+        if select.select([handle], [], [], 0.5 if now - began < 2 else 2)[0]:
+            if not (more := os.read(handle, 1 << 16)):
+                break
+            data += more
+            continue
+        awake, work = _activity(child)
+        if awake or work != seen:
+            still, seen = now, work
+        if now - began > WALL_S or now - still > STILL_S:
+            stopped = f"more than {WALL_S} s" if now - began > WALL_S else "waits without end"
+            _dump(child)
             os.killpg(child, signal.SIGKILL)
             break
-        if not (more := os.read(handle, 1 << 16)):
-            break
-        data += more
-    return [json.loads(line) for line in data.split(b"\n")[:-1]], ended
+    return [json.loads(line) for line in data.split(b"\n")[:-1]], stopped
+
+
+def _activity(child: int) -> tuple[bool, int]:
+    """Whether one of its threads works or would, and how long all of them did."""
+    awake, work = False, 0
+    for thread in Path(f"/proc/{child}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):
+            fields = thread.read_text().rpartition(") ")[2].split()
+            awake = awake or fields[0] in "RD"
+            work += int(fields[11]) + int(fields[12])
+    return awake, work
+
+
+def _dump(child: int) -> None:
+    """Let it write where it is."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child, signal.SIGXCPU)
+        time.sleep(0.3)
 
 
 def _verdict(
-    lines: list[dict[str, Any]], ended: bool, status: int, used: resource.struct_rusage, crash: Path
+    lines: list[dict[str, Any]], stopped: str, status: int, used: resource.struct_rusage, crash: Path
 ) -> Verdict:
     begun = next((line for line in lines if "resident" in line), None)
     if begun is None:
@@ -114,8 +142,8 @@ def _verdict(
     more = {"note": begun["note"], "seconds": used.ru_utime + used.ru_stime, "mebibytes": max(beyond, 0) / (1 << 20)}
     if found is None:
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
-        if not ended:
-            kind = f"more than {WALL_S} s"
+        if stopped:
+            kind = stopped
         elif number in (signal.SIGXCPU, signal.SIGKILL):
             kind = f"more than {CPU_S} s of CPU"
         else:
@@ -145,7 +173,7 @@ def _child(make: Callable[[], Case], folder: Path, files: dict[str, Path], handl
             crash.flush()
             raise
         _say(handle, {"resident": _pages(1), "sound": sound, "note": case.note})
-        _limit()
+        _limit(case.threads)
         _say(handle, asdict(_run(case, sound)))
     finally:
         sys.stdout.flush()
@@ -170,7 +198,9 @@ def _run(case: Case, sound: bool) -> Verdict:
 
     def unraisable(found: Any) -> None:
         error = found.exc_value
-        warned.append((type(error).__name__, _innermost(traceback.extract_tb(error.__traceback__)), f"ignored: {error}"))
+        warned.append(
+            (type(error).__name__, _innermost(traceback.extract_tb(error.__traceback__)), f"ignored: {error}")
+        )
 
     warnings.simplefilter("always")
     warnings.showwarning = warn  # recorded, not raised, so that the project goes the way that it goes for people
@@ -219,12 +249,12 @@ def shown(text: str, most: int = 200) -> str:
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[:most])
 
 
-def _limit() -> None:
+def _limit(threads: int) -> None:
     gc.collect(0)
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft = int(used.ru_utime + used.ru_stime) + CPU_S + 1
     resource.setrlimit(resource.RLIMIT_CPU, (soft, soft + 2))
-    resource.setrlimit(resource.RLIMIT_AS, (_pages(0) + _ADDRESSES,) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (_pages(0) + _ADDRESSES + threads * _STACK,) * 2)
     resource.setrlimit(resource.RLIMIT_FSIZE, (_DISK, _DISK))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 

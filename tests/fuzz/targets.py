@@ -40,7 +40,9 @@ def specs() -> dict[str, Spec]:
     return {
         "classification": Spec(backbone(**SMALL), classifier(outputs=4, background="first")),
         "detection": network(backbone(**SMALL), head),
-        "segmentation": network(backbone(**SMALL, output_stride=8), deeplab(classes=3, channels=8, aspp=True, rates=(2, 3))),
+        "segmentation": network(
+            backbone(**SMALL, output_stride=8), deeplab(classes=3, channels=8, aspp=True, rates=(2, 3))
+        ),
     }
 
 

@@ -42,7 +42,9 @@ def any_value(rng: random.Random, hard: float = 0.9) -> Any:
     if roll < hard:
         return rng.choice((None, [], {}, [[]], [None], {"a": 1}, [1, 2], [0] * 5, ["x"], [1.5, "x"], [[1, 2], [3, 4]]))
     depth = rng.choice(DEPTHS)
-    return rng.choice((Raw("[" * depth + "]" * depth), Raw('{"a":' * depth + "0" + "}" * depth), [0] * 20_000, ["x"] * 5_000))
+    return rng.choice(
+        (Raw("[" * depth + "]" * depth), Raw('{"a":' * depth + "0" + "}" * depth), [0] * 20_000, ["x"] * 5_000)
+    )
 
 
 def near(rng: random.Random, value: Any) -> Any:
@@ -56,7 +58,9 @@ def near(rng: random.Random, value: Any) -> Any:
             )
         return 0
     if isinstance(value, str):
-        return rng.choice((rng.choice(TEXTS), value + rng.choice(TEXTS), rng.choice(TEXTS) + value, value.upper(), value[1:]))
+        return rng.choice(
+            (rng.choice(TEXTS), value + rng.choice(TEXTS), rng.choice(TEXTS) + value, value.upper(), value[1:])
+        )
     return any_value(rng)
 
 
