@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import random
 import re
@@ -20,8 +21,9 @@ from fuzz.targets import Maker, Target
 
 _BOXES = ([0, 0, 10, 10], [1.5, 2.5, 1e9, 3], [-5, -5, 100, 100], [0, 0, 0, 0], [1, 2, 3])
 _OUTLINES = (
-    [[1, 1, 3, 1, 3, 3]], [[0, 0, 1e6, 0, 3, 3]], {"size": [4, 6], "counts": [2, 3, 19]}, {"size": [4, 6], "counts": "22C0"}, {"size": [4], "counts": [24]},
-    {"size": [4, 6], "counts": "o" * 30}, {"size": "", "counts": ""}, [[1, 1, 3, 1]], [], [[0.1] * 1_000],
+    [[1, 1, 3, 1, 3, 3]], [[0, 0, 1e6, 0, 3, 3]], {"size": [4, 6], "counts": [2, 3, 19]},
+    {"size": [4, 6], "counts": "22C0"}, {"size": [4], "counts": [24]}, {"size": [4, 6], "counts": "o" * 30},
+    {"size": "", "counts": ""}, [[1, 1, 3, 1]], [], [[0.1] * 1_000],
 )  # fmt: skip
 _ALIASES = 9  # of aliases of aliases: nine times nine times ...
 
@@ -287,10 +289,7 @@ def _growing(rng: random.Random) -> list[str]:
     first = f"a0: &a [{', '.join(['x'] * times)}]"
     return [
         first,
-        *(
-            f"{name}0: &{name} [{', '.join([f'*{before}'] * times)}]"
-            for before, name in zip(names, names[1:], strict=False)
-        ),
+        *(f"{name}0: &{name} [{', '.join([f'*{before}'] * times)}]" for before, name in itertools.pairwise(names)),
     ]
 
 

@@ -22,7 +22,17 @@ from fuzz import sandbox
 from fuzz.sandbox import Verdict
 from fuzz.targets import Target
 
-_MODULES = ("models", "checkpoints", "graphs", "pictures", "annotations", "filesets", "engines", "commands")
+_MODULES = (
+    "models",
+    "checkpoints",
+    "keras_files",
+    "graphs",
+    "pictures",
+    "annotations",
+    "filesets",
+    "engines",
+    "commands",
+)
 _SAID_EVERY_S = 10.0  # where stderr is no terminal
 _PAST = 0.2  # of each class's cases, at least: else it tests the front door only
 

@@ -1,8 +1,9 @@
-"""Command lines: every verb with good and bad values for its arguments and options, run as the console script runs it."""
+"""Command lines: every verb with good and bad values for its arguments and options, run as the console script does."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import random
 import sys
@@ -41,16 +42,18 @@ _OUTPUTS = (
 _WRITTEN = {"out", "draw", "masks", "report", "save_mistakes", "save", "coco"}
 _TEXTS = tuple(text.replace("\x00", "").replace("\ud800", "\udc80") for text in TEXTS)  # what a command line can hold
 _WORDS: dict[str, tuple[str, ...]] = {
-    "backend": ("engine", "reference", "Engine", "onnx", ""), "split": ("train", "val", "test", "VAL", "x"), "recipe": ("imagenet", "x"),
-    "task": ("classification", "detection", "segmentation"), "background": ("first", "last", "none"), "resize": ("40", "none", "0", "1e3"),
-    "source": ("torchvision", "keras", "x"), "to": ("torchvision", "keras"), "budget": ("1KB", "512KB", "1MiB", "9" * 400 + "GB", "1.5.5KB", "-1"),
-    "settings": ("epochs=1", "epochs=nan", "lr=1e999", "x=1", "=", "size=99999999999", "batch=[1,2]", "epochs=" + "9" * 5_000), "precision": ("32", "bf16", "8"),
-    "size": ("32", "8192", "8193"), "crop": ("32", "64", "8192"),
+    "backend": ("engine", "reference", "Engine", "onnx", ""), "split": ("train", "val", "test", "VAL", "x"),
+    "recipe": ("imagenet", "x"), "task": ("classification", "detection", "segmentation"),
+    "background": ("first", "last", "none"), "resize": ("40", "none", "0", "1e3"),
+    "source": ("torchvision", "keras", "x"), "to": ("torchvision", "keras"),
+    "budget": ("1KB", "512KB", "1MiB", "9" * 400 + "GB", "1.5.5KB", "-1"),
+    "settings": ("epochs=1", "epochs=nan", "lr=1e999", "x=1", "=", "size=99999999999", "batch=[1,2]", "epochs=" + "9" * 5_000),
+    "precision": ("32", "bf16", "8"), "size": ("32", "8192", "8193"), "crop": ("32", "64", "8192"),
 }  # fmt: skip
 # The options that are numbers, by name: the library that parses them says it differently in each of its versions.
 _COUNTED = {
-    "top", "score", "iou", "most", "threads", "crop", "size", "ignore", "batch", "output_stride", "rounds", "freeze", "devices", "nodes",
-    "workers", "seconds", "seeds", "starts", "epochs", "lr",
+    "top", "score", "iou", "most", "threads", "crop", "size", "ignore", "batch", "output_stride", "rounds", "freeze",
+    "devices", "nodes", "workers", "seconds", "seeds", "starts", "epochs", "lr",
 }  # fmt: skip
 _NUMBERS = (
     "0",
@@ -78,7 +81,7 @@ def _prepare(folder: Path) -> Maker:
     from mobilenetv2 import cli
 
     with contextlib.suppress(ImportError):
-        import mobilenetv2.train.fit
+        importlib.import_module("mobilenetv2.train.fit")  # with torch: no child could import it in its time
     group: Any = typer.main.get_command(cli.app)
     verbs = dict(_verbs(group, ()))
     files = _write_inputs(folder)
@@ -122,10 +125,13 @@ def _write_inputs(folder: Path) -> tuple[str, ...]:
     header, numbers = split(good)
     ours = json.loads(header["__metadata__"]["mobilenetv2"])
     ours.pop("sha256")
-    for name, changes in {
-        "evil": {"labels": ["\x1b[31mred", "two\nlines\u202e", "x" * 5_000]}, "version": {"format_version": "\x1b[31m" + "9" * 5_000},
-        "listed": {"provenance": [1, 2]}, "spec": {"spec": {**ours["spec"], "backbone": {"padding": "\x1b]0;t\x07" * 100}}},
-    }.items():  # fmt: skip
+    bad = {
+        "evil": {"labels": ["\x1b[31mred", "two\nlines\u202e", "x" * 5_000]},
+        "version": {"format_version": "\x1b[31m" + "9" * 5_000},
+        "listed": {"provenance": [1, 2]},
+        "spec": {"spec": {**ours["spec"], "backbone": {"padding": "\x1b]0;t\x07" * 100}}},
+    }
+    for name, changes in bad.items():
         again = {**header, "__metadata__": {"mobilenetv2": signed({**ours, **changes})}}
         (folder / f"{name}.safetensors").write_bytes(joined(again, numbers))
     (folder / "broken.safetensors").write_bytes(bytes_changed(random.Random(1), good))
@@ -170,7 +176,8 @@ def _words(rng: random.Random, path: tuple[str, ...], command: Any, files: tuple
 def _input(rng: random.Random, name: str, files: tuple[str, ...]) -> str:
     """What an argument of this name is, mostly; else any file, or no file."""
     fitting = {
-        "model": [file for file in files if file.endswith(".safetensors")], "photos": ["a.png", "b\x1b[31m.jpg", "cut.jpg", "zero", "set"],
+        "model": [file for file in files if file.endswith(".safetensors")],
+        "photos": ["a.png", "b\x1b[31m.jpg", "cut.jpg", "zero", "set"],
         "dataset": ["set", "boxes", "pairs", "list.csv", "empty"],
     }  # fmt: skip
     if name in fitting and rng.random() < 0.85:
@@ -189,8 +196,8 @@ def _value(rng: random.Random, option: Any, files: tuple[str, ...]) -> str:
 
 
 def _as_the_shell(main: Any, words: list[str], here: Path) -> None:
-    """Raises `WrongAnswerError` for another exit code, a traceback, or text that no terminal should get; an `Error` where
-    the command was refused."""
+    """Raises `WrongAnswerError` for another exit code, a traceback, or text that no terminal should get; an `Error`
+    where the command was refused."""
     sys.argv = ["mobilenetv2", *words]
     try:
         main()

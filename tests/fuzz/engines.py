@@ -1,5 +1,5 @@
-"""The engine's own arguments and images, of types and sizes that nobody should give it; where it answers, it must answer
-as the reference does."""
+"""The engine's own arguments and images, of types and sizes that nobody should give it. Where it answers, it must
+answer as the reference does."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from fuzz.targets import Maker, Target, models
 from mobilenetv2 import model_file
 
 _NUMBERS: tuple[Any, ...] = (
-    1, 2, 3, 8, 0, -1, 16, 257, 10**6, 10**30, 1.0, 1.5, 1e308, float("nan"), True, False, None, "2", "a", b"1", (1, 2), [3],
-    {}, np.int64(2), np.uint8(3), np.float32(2), np.array(2), np.array([1, 2]), np.bool_(True), Fraction(2), 2j, object(), "9" * 5000,
+    1, 2, 3, 8, 0, -1, 16, 257, 10**6, 10**30, 1.0, 1.5, 1e308, float("nan"), True, False, None, "2", "a", b"1",
+    (1, 2), [3], {}, np.int64(2), np.uint8(3), np.float32(2), np.array(2), np.array([1, 2]), np.bool_(True),
+    Fraction(2), 2j, object(), "9" * 5000,
 )  # fmt: skip
 _SIZES: tuple[Any, ...] = (
-    *_NUMBERS, (32, 32), (1, 1), (17, 33), (1, 2_000), (40_000, 40_000), (10**6, 10**6), (32, 32, 3), (32,), (), [32, 32], (32.0, 32.0),
-    (np.int64(32), np.int64(16)), (None, 32), ("32", "32"), (-1, 32), (0, 5), np.array([32, 32]), range(30, 32), "32x32",
+    *_NUMBERS, (32, 32), (1, 1), (17, 33), (1, 2_000), (40_000, 40_000), (10**6, 10**6), (32, 32, 3), (32,), (),
+    [32, 32], (32.0, 32.0), (np.int64(32), np.int64(16)), (None, 32), ("32", "32"), (-1, 32), (0, 5),
+    np.array([32, 32]), range(30, 32), "32x32",
 )  # fmt: skip
 _BUDGETS: tuple[Any, ...] = (*_NUMBERS, 1_000, 100_000, 10**9, "1MB")
 _PRECISIONS: tuple[Any, ...] = ("fp32", "fp32", "fp32", "fp16", "int8", "", None, 32, "\x1b[31m", "x" * 5_000)

@@ -20,8 +20,8 @@ from fuzz.sandbox import Case
 from fuzz.targets import Maker, Target
 
 _NAMES = (
-    "a.jpg", "b.png", "c.JPG", "d.heic", "e.txt", "f.jpg.png", ".g.jpg", "h\x1b[31m.png", "i\nj.jpg", "k\u202e.png", "l" * 240 + ".png", " m .jpg",
-    "n.jpg ", "Thumbs.db", "o", "-p.png", "q%s.jpg", "人.png", "r\udcff.png",
+    "a.jpg", "b.png", "c.JPG", "d.heic", "e.txt", "f.jpg.png", ".g.jpg", "h\x1b[31m.png", "i\nj.jpg", "k\u202e.png",
+    "l" * 240 + ".png", " m .jpg", "n.jpg ", "Thumbs.db", "o", "-p.png", "q%s.jpg", "人.png", "r\udcff.png",
 )  # fmt: skip
 _FOLDERS = (
     "cat",

@@ -1,4 +1,4 @@
-"""Graphs as other runtimes store them: TFLite's flatbuffers, written anew from changed records, and ncnn's two files."""
+"""Graphs as other runtimes store them: TFLite's flatbuffers, written anew of changed records, and ncnn's two files."""
 
 from __future__ import annotations
 

@@ -20,10 +20,10 @@ from mobilenetv2.model_file import ModelFile, ModelInfo
 
 # What means something in a header: choices, names of maps, sizes at the edges
 HINTS = (
-    "symmetric", "same", "relu6", "relu", "linear", "bottleneck", "expansion", "none", "first", "last", "sigmoid", "softmax",
-    "s2", "s4", "s8", "s8.expanded", "out", "short", "stretch", "fit", "pil-bicubic", "tf1-bilinear", "tf2-bilinear", "floor",
-    "live", "folded", "classifier", "ssdlite", "deeplab", 8, 16, 32, 8.0, 1e-5, 0.35, [1, 8, 1, 1], [6, 24, 2, 2], [2, 8, 1000, 1],
-    [[0.5, 0.5]], [1, 2, 3], [36], None,
+    "symmetric", "same", "relu6", "relu", "linear", "bottleneck", "expansion", "none", "first", "last", "sigmoid",
+    "softmax", "s2", "s4", "s8", "s8.expanded", "out", "short", "stretch", "fit", "pil-bicubic", "tf1-bilinear",
+    "tf2-bilinear", "floor", "live", "folded", "classifier", "ssdlite", "deeplab", 8, 16, 32, 8.0, 1e-5, 0.35,
+    [1, 8, 1, 1], [6, 24, 2, 2], [2, 8, 1000, 1], [[0.5, 0.5]], [1, 2, 3], [36], None,
 )  # fmt: skip
 _TOLERANCE = 1e-4  # of the largest output: the same float32 sums in another order
 _PIXELS = 64 * 64  # of an input that is run: the reference takes 50 ms

@@ -19,7 +19,8 @@ from fuzz.values import bytes_changed
 
 _MODES = {
     "png": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"), "jpeg": ("L", "RGB", "CMYK"), "gif": ("L", "P", "RGB"),
-    "bmp": ("1", "L", "P", "RGB"), "webp": ("RGB", "RGBA"), "tiff": ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "LAB", "F"),
+    "bmp": ("1", "L", "P", "RGB"), "webp": ("RGB", "RGBA"),
+    "tiff": ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "LAB", "F"),
 }  # fmt: skip
 _OF_MODES = {"jpeg": ("L", "RGB", "CMYK"), "group4": ("1",)}  # TIFF's codecs that are for these alone
 _WAYS: dict[str, tuple[dict[str, Any], ...]] = {

@@ -238,9 +238,7 @@ def has_controls(text: str) -> bool:
     if text.isascii() and text.isprintable():
         return False
     return any(
-        unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or 0x202A <= ord(letter) <= 0x202E
-        or 0x2066 <= ord(letter) <= 0x2069
-        for letter in text
+        unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or 0x202A <= ord(letter) <= 0x202E or 0x2066 <= ord(letter) <= 0x2069 for letter in text
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""A small share of `make fuzz`, the same cases every time: no fault, and most inputs get farther than the front door."""
+"""A small share of `make fuzz`, the same cases every time: no fault, and many inputs get past the front door."""
 
 from __future__ import annotations
 

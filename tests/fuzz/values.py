@@ -14,13 +14,13 @@ from typing import Any
 
 NUMBERS: tuple[Any, ...] = (
     0, 1, -1, 2, 3, 7, 8, 16, 255, 256, 1_000, 4_096, 65_536, 100_000, 10**6, 10**9, 2**31 - 1, 2**31, 2**32, 2**53,
-    2**62, 2**63 - 1, 2**63, 2**64, -(2**63), 10**18, 10**400, 10**5000, 0.0, -0.0, 0.1, 0.5, 1.5, 8.0, 1e-9, 1e-300, 1e20,
-    1e300, 1e308, -1e308, math.nan, math.inf, -math.inf, True, False,
+    2**62, 2**63 - 1, 2**63, 2**64, -(2**63), 10**18, 10**400, 10**5000, 0.0, -0.0, 0.1, 0.5, 1.5, 8.0, 1e-9, 1e-300,
+    1e20, 1e300, 1e308, -1e308, math.nan, math.inf, -math.inf, True, False,
 )  # fmt: skip
 TEXTS: tuple[str, ...] = (
-    "", " ", "0", "-1", "1", "nan", "1e999", "9" * 5000, "a" * 300, "a" * 5000, "\x1b[31mred", "\x1b]0;title\x07", "two\nlines",
-    "tab\tand\rreturn", "\u202eabc\u2066", "\ud800", "\x00", "é", "人", "e\u0301", ".", "..", "/", "../../x", "/dev/null", "%s%n",
-    "null", "yes", "None", "background", "person", "{}", "[]", "\ufeff", "\u2028",
+    "", " ", "0", "-1", "1", "nan", "1e999", "9" * 5000, "a" * 300, "a" * 5000, "\x1b[31mred", "\x1b]0;title\x07",
+    "two\nlines", "tab\tand\rreturn", "\u202eabc\u2066", "\ud800", "\x00", "é", "人", "e\u0301", ".", "..", "/",
+    "../../x", "/dev/null", "%s%n", "null", "yes", "None", "background", "person", "{}", "[]", "\ufeff", "\u2028",
 )  # fmt: skip
 DEPTHS = (50, 200, 900, 1_100, 5_000, 100_000)
 
@@ -104,7 +104,7 @@ def _list(rng: random.Random, value: list[Any]) -> list[Any]:
         lambda: value[::-1],
         lambda: value * rng.choice((2, 10, 1_000)),
         lambda: value[: len(value) // 2],
-        lambda: [],
+        list,
         lambda: [value],
         lambda: [*value, any_value(rng)],
         lambda: rng.sample(value, len(value)),
