@@ -1,4 +1,4 @@
-"""Keras' files of weights and its archives: HDF5 that is written anew of changed layers, in ways that Keras does not."""
+"""Keras' files of weights and its archives: HDF5 written anew of changed layers, in ways that Keras does not."""
 
 from __future__ import annotations
 

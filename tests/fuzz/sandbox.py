@@ -39,6 +39,9 @@ ROOT = os.path.dirname(os.path.abspath(mobilenetv2.__file__)) + os.sep
 _OWN = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _DUMPED = re.compile(r'File "([^"]+)", line (\d+) in (\S+)')
 
+_ESCAPED = ("Cc", "Cs", "Zl", "Zp")  # control characters, lone surrogates, what separates lines and paragraphs
+_TURNING = "".join(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))  # bidirectional marks
+
 Outcome = Literal["accepted", "refused", "fault"]
 
 
@@ -237,9 +240,7 @@ def has_controls(text: str) -> bool:
     """Whether a terminal would obey a character of it, or show others in another order."""
     if text.isascii() and text.isprintable():
         return False
-    return any(
-        unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") or 0x202A <= ord(letter) <= 0x202E or 0x2066 <= ord(letter) <= 0x2069 for letter in text
-    )  # fmt: skip
+    return any(unicodedata.category(letter) in _ESCAPED or letter in _TURNING for letter in text)
 
 
 def shown(text: str, most: int = 200) -> str:
