@@ -23,16 +23,9 @@ from fuzz.sandbox import Verdict
 from fuzz.targets import Target
 
 _MODULES = (
-    "models",
-    "checkpoints",
-    "keras_files",
-    "graphs",
-    "pictures",
-    "annotations",
-    "filesets",
-    "engines",
-    "commands",
-)
+    "models", "checkpoints", "keras_files", "graphs", "pictures", "annotations", "filesets", "engines",
+    "downloads", "commands",
+)  # fmt: skip
 _SAID_EVERY_S = 10.0  # where stderr is no terminal
 _PAST = 0.2  # of each class's cases, at least: else it tests the front door only
 

@@ -47,7 +47,7 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "background": ("first", "last", "none"), "resize": ("40", "none", "0", "1e3"),
     "source": ("torchvision", "keras", "x"), "to": ("torchvision", "keras"),
     "budget": ("1KB", "512KB", "1MiB", "9" * 400 + "GB", "1.5.5KB", "-1"),
-    "settings": ("epochs=1", "epochs=nan", "lr=1e999", "x=1", "=", "size=99999999999", "batch=[1]", "lr=" + "9" * 5_000),
+    "settings": ("epochs=1", "epochs=nan", "lr=1e999", "x=1", "=", "size=9999999999", "batch=1.5", "lr=" + "9" * 5_000),
     "precision": ("32", "bf16", "8"), "size": ("32", "8192", "8193"), "crop": ("32", "64", "8192"),
 }  # fmt: skip
 # The options that are numbers, by name: the library that parses them says it differently in each of its versions.

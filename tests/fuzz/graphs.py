@@ -53,7 +53,7 @@ def _prepare_tflite(folder: Path) -> Maker:
             path.write_bytes(values.bytes_changed(rng, files[i]))
 
         def sound() -> bool:
-            read = tflite.Model.GetRootAs(path.read_bytes(), 0)
+            read: Any = tflite.Model.GetRootAs(path.read_bytes(), 0)
             return (
                 tflite.Model.ModelBufferHasIdentifier(path.read_bytes(), 0) and read.Subgraphs(0).OperatorsLength() > 0
             )

@@ -78,7 +78,11 @@ def seeds() -> dict[str, list[bytes]]:
                     continue  # libtiff would say so on stderr
                 data = io.BytesIO()
                 try:
-                    more = {"append_images": [small(mode).transpose(0)]} if way.get("save_all") else {}
+                    more = (
+                        {"append_images": [small(mode).transpose(Image.Transpose.ROTATE_180)]}
+                        if way.get("save_all")
+                        else {}
+                    )
                     small(mode).save(data, kind, exif=_exif(kind), **way, **more)
                 except (KeyError, OSError, ValueError, SystemError):
                     continue  # a mode that this codec does not write

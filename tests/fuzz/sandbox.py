@@ -253,7 +253,8 @@ def _limit(threads: int) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft = int(used.ru_utime + used.ru_stime) + CPU_S + 1
     resource.setrlimit(resource.RLIMIT_CPU, (soft, soft + 2))
-    resource.setrlimit(resource.RLIMIT_AS, (_pages(0) + _ADDRESSES + threads * _STACK,) * 2)
+    addresses = _pages(0) + _ADDRESSES + threads * _STACK
+    resource.setrlimit(resource.RLIMIT_AS, (addresses, addresses))
     resource.setrlimit(resource.RLIMIT_FSIZE, (_DISK, _DISK))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 

@@ -71,8 +71,10 @@ def changed(
     tree = [copy.deepcopy(tree)]
     for _ in range(times or 1 + int(rng.expovariate(1.0))):
         places = list(_places(tree))
-        leaves = [place for place in places if not isinstance(place[0][place[1]], dict | list)]
-        node, key = rng.choice(leaves if leaves and rng.random() < 0.65 else places)
+        leaves = [(node, key) for node, key in places if not isinstance(node[key], dict | list)]
+        series = [(node, key) for node, key in places if _are_numbers(node[key])]
+        roll = rng.random()
+        node, key = rng.choice(series if series and roll < 0.15 else leaves if leaves and roll < 0.7 else places)
         _change(rng, node, key, hints, gentle)
     return tree[0]
 
@@ -109,9 +111,13 @@ def _list(rng: random.Random, value: list[Any]) -> list[Any]:
         lambda: [*value, any_value(rng)],
         lambda: rng.sample(value, len(value)),
     ]
-    if value and all(isinstance(one, int | float) for one in value):
-        ways += [lambda: [2 ** rng.choice((32, 64)) // wrap] * wrap + value] * 3
+    if _are_numbers(value):
+        ways += [lambda: [2 ** rng.choice((32, 64)) // wrap] * wrap + value] * 4
     return rng.choice(ways)()
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, int | float) for one in value)
 
 
 def _places(node: Any) -> Any:
