@@ -129,9 +129,12 @@ def text(found: dict[str, Result], *, seed: int, out: Path) -> str:
         if one.cases >= 50 and one.past < _PAST * one.cases:
             lines.append(f"{name}: only {one.past} of {one.cases} cases got past the first check: a fifth should")
         for fault in sorted(one.faults.values(), key=lambda fault: -fault.count):
-            last = fault.detail.strip().splitlines()[-1] if fault.detail.strip() else ""
+            last = (
+                fault.detail.strip().rpartition("\n")[2] if fault.kind[:1].isupper() and "SIG" not in fault.kind else ""
+            )
             lines.append(f"\n{name}: {fault.kind} at {fault.where}, {fault.count} times ({fault.note})")
-            lines.append(f"    {sandbox.shown(last)}")
+            if last:
+                lines.append(f"    {sandbox.shown(last)}")
             lines.append(
                 f"    again: make fuzz SEED={seed} CLASS={name} CASE={fault.first}    kept: {out}/{name}/{fault.first}"
             )

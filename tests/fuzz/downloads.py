@@ -1,4 +1,4 @@
-"""What a server may answer: statuses, lengths, ranges, redirects and marks that do not fit; and what lies there already."""
+"""What a server may answer: statuses, lengths, ranges, redirects and marks that do not fit; and what lies there."""
 
 from __future__ import annotations
 
