@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SECONDS ?= 90
 
-.PHONY: demo test test-all lint format docs bench clean
+.PHONY: demo test test-all fuzz lint format docs bench clean
 
 demo: .venv/.train            ## train a small network on generated pictures and show it working (about two minutes)
 	$(BIN)/mobilenetv2 demo --seconds $(SECONDS)
@@ -14,6 +14,12 @@ test: .venv/.dev              ## the fast tests of every part
 
 test-all: .venv/.dev          ## every test; those that need the real weights and data are skipped, saying so
 	$(BIN)/pytest --durations=20
+
+CASES ?= 20000
+SEED ?= 0
+fuzz: .venv/.dev              ## bad input of every kind, a quarter of an hour; CLASS=coco, and CASE=7 runs that one again
+	PYTHONPATH=tests:tests/importers $(BIN)/python -m fuzz --cases $(CASES) --seed $(SEED) \
+		$(if $(CLASS),--class $(CLASS)) $(if $(CASE),--case $(CASE))
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
