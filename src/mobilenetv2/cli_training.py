@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mobilenetv2.cli_options import Classes, Dataset, Ignore, Images, Labels, Task, refuse
+from mobilenetv2.errors import Error, MissingExtraError
 from mobilenetv2.terminal import command_line, progress_bar, say, show, show_json, table
 
 
@@ -179,7 +180,5 @@ def training() -> tuple[Any, Any]:
     try:
         from mobilenetv2.train import fit, recipes
     except ModuleNotFoundError as error:
-        from mobilenetv2.errors import MissingExtraError
-
         raise MissingExtraError(str(error.name), extra="train", needed_for="training") from None
     return fit, recipes

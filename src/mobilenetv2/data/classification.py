@@ -11,9 +11,9 @@ from pathlib import Path
 from mobilenetv2 import files, labels
 from mobilenetv2.data import shards
 from mobilenetv2.data.folders import (
+    ENDINGS,
     EVALUATED,
     PARTS,
-    ENDINGS,
     SPLITS,
     entries,
     files_below,
