@@ -233,7 +233,8 @@ def test_groups_that_hold_themselves_or_nest_without_end_are_walked_once(tmp_pat
         group["kernel"] = np.zeros(3, np.float32)
         group["again"] = group.file["/"]
 
-    assert "expected 1" in refused(linked(tmp_path / "a.h5", ring)) or True
+    with h5py.File(linked(tmp_path / "a.h5", ring)) as file:
+        assert hdf5.datasets(file) == ["conv/kernel"]
 
     def deep(group: Any) -> None:
         group["kernel"] = np.zeros(3, np.float32)
@@ -345,8 +346,7 @@ def test_a_checkpoint_is_imported_from_an_open_pipe(tmp_path: Path, random_model
     import safetensors.numpy
 
     model = random_model(width_mult=0.35, outputs=3)
-    names = {name: value for name, value in model.tensors.items()}
-    content = safetensors.numpy.save(names)
+    content = safetensors.numpy.save(dict(model.tensors))
     source, sink = os.pipe()
 
     def feed() -> None:
