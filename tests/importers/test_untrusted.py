@@ -188,7 +188,7 @@ def test_values_that_are_stored_nowhere_are_not_read(tmp_path: Path) -> None:
         names = [f"conv/w{i}".encode() for i in range(60)]
         file.create_group("conv").attrs["weight_names"] = np.array(names)
         for name in names:
-            file["conv"].create_dataset(name.decode(), (50_000_000,), "f4", fillvalue=1.0)  # takes no room
+            file.create_dataset(f"conv/{name.decode()}", (50_000_000,), "f4", fillvalue=1.0)  # takes no room
     assert "its weights have 12,000,000,000 bytes" in refused(path)
 
 
@@ -295,7 +295,7 @@ def test_a_tflite_graph_whose_lists_lie_on_each_other_is_refused(tmp_path: Path)
 def test_options_that_hold_each_other_are_left_out() -> None:
     from flatbuffers import flexbuffers
 
-    builder = flexbuffers.Builder()
+    builder: Any = flexbuffers.Builder()
     with builder.Map():
         builder.Float("y_scale", 10.0)
         builder.Bool("use_regular_nms", False)

@@ -275,7 +275,7 @@ def _custom_options(kind: str, operator: Any) -> dict[str, Any]:
     if not operator.CustomOptionsLength():
         return {}
     try:
-        root = flexbuffers.GetRoot(operator.CustomOptionsAsNumpy().tobytes())
+        root: Any = flexbuffers.GetRoot(operator.CustomOptionsAsNumpy().tobytes())
         if not root.IsMap:
             return {}
         if len(options := root.AsMap) > _MOST_OPTIONS:
