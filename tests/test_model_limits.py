@@ -252,7 +252,7 @@ def test_a_model_is_read_from_a_pipe(tmp_path: Path) -> None:
 def test_a_device_that_never_ends_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     link = tmp_path / "m.safetensors"
     link.symlink_to("/dev/zero")
-    monkeypatch.setattr(model_file.files.on_disk.__wrapped__, "__kwdefaults__", {"limit": 1000})
+    monkeypatch.setattr("mobilenetv2.files.on_disk.__wrapped__.__kwdefaults__", {"limit": 1000})
     with pytest.raises(FileError, match="has more than 1,000 bytes"):
         model_file.read(link)
 

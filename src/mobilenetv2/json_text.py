@@ -56,7 +56,7 @@ def parse(
     except RecursionError:  # called from deep inside something else
         raise error(f"{name} nests values too deep") from None
     except json.JSONDecodeError as problem:
-        if text.startswith(LFS_POINTER.decode()):
+        if str(text).startswith(LFS_POINTER.decode()):
             raise error(f"{name} is a Git LFS pointer: fetch the file that it stands for with git lfs pull") from None
         raise error(f"{name} is not JSON: {problem}") from None
     except UnicodeDecodeError as problem:

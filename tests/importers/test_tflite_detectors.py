@@ -158,7 +158,7 @@ def test_what_the_last_operator_lacks_is_named(a: Any, tmp_path: Path) -> None:
     post(a).custom = {**told, "num_classes": 17}
     assert "is for 17 classes, but there are 6 scores" in refused(a, tmp_path)
     post(a).custom = {**told, "x_scale": -1.0}
-    assert "coder must be four numbers above 0" in refused(a, tmp_path)
+    assert "a scale in coder must be a number at least 1e-06" in refused(a, tmp_path)
 
 
 def test_anchors_that_are_not_a_grid_are_refused(a: Any, tmp_path: Path) -> None:

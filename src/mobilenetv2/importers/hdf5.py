@@ -30,12 +30,13 @@ def has(group: Any, name: str) -> bool:
 def member(group: Any, path: str) -> Any:
     """What lies at `path` in `group`. Raises `WeightsError` where nothing does, or what it is lies elsewhere."""
     import h5py
+    from h5py import h5l  # pyright: ignore[reportAttributeAccessIssue] - made by Cython, without types
 
     found = group
     for name in filter(None, path.split("/")):
         if not isinstance(found, h5py.Group) or not has(found, name):
             raise WeightsError(f"{quoted(path)} is missing: the file names it and does not hold it")
-        if found.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+        if found.id.links.get_info(name.encode()).type != h5l.TYPE_HARD:
             raise WeightsError(f"{quoted(path)} is a link to another place or file, which Keras does not write")
         found = found[name]
     return found
@@ -44,6 +45,7 @@ def member(group: Any, path: str) -> Any:
 def datasets(group: Any) -> list[str]:
     """The paths of all datasets in `group` and the groups in it, each once."""
     import h5py
+    from h5py import h5o  # pyright: ignore[reportAttributeAccessIssue] - made by Cython, without types
 
     found: list[str] = []
     waiting, seen = [("", group, 0)], set[Any]()
@@ -55,7 +57,7 @@ def datasets(group: Any) -> list[str]:
             )
         for name in parent:
             child = member(parent, name)
-            key = h5py.h5o.get_info(child.id).addr
+            key = h5o.get_info(child.id).addr
             if key not in seen:
                 seen.add(key)
                 if isinstance(child, h5py.Group):

@@ -31,13 +31,13 @@ def check(stream: io.BytesIO) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of a wrong escape in a name: it is refused later
         for code, argument, _ in pickletools.genops(stream):
-            name = code.name
+            name, number = code.name, argument if isinstance(argument, int) else 0
             if name in _PUTS or name == "MEMOIZE":
-                index = len(memo) if name == "MEMOIZE" else int(argument)
+                index = len(memo) if name == "MEMOIZE" else number
                 highest = max(highest, index)
                 memo[index] = (stack[-1] if stack else 1) or 1
             elif name in _GETS:
-                stack.append(memo.get(int(argument), 1))
+                stack.append(memo.get(number, 1))
             else:
                 taken = _take(code, stack)
                 if name in _KEYED or name in _HASHED:
@@ -56,7 +56,7 @@ def _take(code: Any, stack: Weights) -> list[int]:
     before = code.stack_before
     if pickletools.markobject in before:
         taken: list[int] = []
-        while stack and (top := stack.pop()) is not _MARK:
+        while stack and (top := stack.pop()) is not None:  # not the mark
             taken.append(top)
         for _ in range(before.index(pickletools.markobject)):  # the list or dictionary below the mark
             if stack:

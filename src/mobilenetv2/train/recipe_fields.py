@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-from mobilenetv2 import hints
+from mobilenetv2 import checks, hints, limits
 from mobilenetv2.errors import UsageError, unknown_name
 from mobilenetv2.text import quoted
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Least and largest value of each number. A batch of one is nothing that batch norm could learn from.
 _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 100_000),
-    "max_minutes": (0.001, math.inf),
+    "max_minutes": (0.001, 1e7),
     "patience": (1, 100_000),
     "batch_size": (2, 65_536),
     "accumulate": (1, 65_536),
@@ -74,9 +74,9 @@ def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:
     """`recipe` with fields changed by "name=value" texts, later ones winning. Raises `UsageError`."""
     overrides: dict[str, str] = {}
     for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise UsageError(f"a setting is written name=value, got {setting!r}")
+        if not isinstance(setting, str) or "=" not in setting:
+            raise UsageError(f"a setting is written name=value, got {quoted(setting)}")
+        name, _, value = setting.partition("=")
         overrides[name.strip()] = value.strip()
     return with_overrides(recipe, overrides)
 
@@ -94,23 +94,43 @@ def with_overrides(recipe: Recipe, overrides: Mapping[str, str]) -> Recipe:
         if name in recipe.unused:
             raise UsageError(f"{name} has no meaning for {recipe.task}")
         if name not in known:
-            if field := hints.of_field(name, known):
+            if field := hints.of_field(str(name), known):
                 raise UsageError(f"unknown recipe field {quoted(name)}: write {field}={quoted(text)[1:-1]}")
-            raise unknown_name("recipe field", name, known)
-        changes[name] = _parse(name, text, types[name])
+            raise unknown_name("recipe field", str(name), known)
+        changes[name] = _parse(name, text, types[name]) if isinstance(text, str) else text
     return check(dataclasses.replace(recipe, **changes))
 
 
 def check(recipe: Recipe) -> Recipe:
-    """`recipe` itself where every field is in its range. Raises `UsageError`."""
-    for name, (least, largest) in _RANGES.items():
-        value = getattr(recipe, name, None)
-        if value is not None and not least <= value <= largest:
-            wanted = f"at least {least:g}" if largest == math.inf else f"{least:g} to {largest:g}"
-            raise UsageError(f"{name} must be {wanted}, got {value:g}")
+    """`recipe` itself where every field is of its type and in its range; NumPy's numbers become Python's.
+
+    Raises `UsageError`.
+    """
+    types = get_type_hints(type(recipe))
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(recipe):
+        value = getattr(recipe, field.name)
+        if (plain := _checked(field.name, value, types[field.name])) is not value:
+            changes[field.name] = plain
     if recipe.small_until > 0 and recipe.small_size is None:
         raise UsageError("small_until needs small_size: the pixels that batches are reduced to")
-    return recipe
+    return dataclasses.replace(recipe, **changes) if changes else recipe
+
+
+def _checked(name: str, value: Any, wanted: Any) -> Any:
+    choices = get_args(wanted)
+    if value is None and type(None) in choices:
+        return None
+    if get_origin(wanted) is Literal:
+        return checks.choice(name, value, choices)
+    if wanted is bool:
+        return checks.choice(name, value, (True, False))
+    if wanted is str:
+        return checks.text(name, value, limits.STATED_TEXT)
+    least, most = _RANGES[name]
+    if int in (wanted, *choices) and float not in (wanted, *choices):
+        return checks.whole(name, value, int(least), int(most))
+    return checks.number(name, value, least, most)
 
 
 def _parse(name: str, text: str, wanted: Any) -> Any:
@@ -123,14 +143,14 @@ def _parse(name: str, text: str, wanted: Any) -> Any:
         return None
     if wanted is bool:
         if text.lower() not in ("true", "false"):
-            raise UsageError(f"{name} must be true or false, got {text!r}")
+            raise UsageError(f"{name} must be true or false, got {quoted(text)}")
         return text.lower() == "true"
     kind = int if int in (wanted, *choices) else float
     try:
         value = kind(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not checks.is_number(value):
         expected = "a whole number" if kind is int else "a number"
-        raise UsageError(f"{name} must be {expected}{' or none' if type(None) in choices else ''}, got {text!r}")
+        raise UsageError(f"{name} must be {expected}{' or none' if type(None) in choices else ''}, got {quoted(text)}")
     return value

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from mobilenetv2 import files
+from mobilenetv2 import files, limits
 from mobilenetv2.errors import WeightsError
+from mobilenetv2.text import quoted
 
 MAGIC = "7767517"
-MAX_LAYERS = 20_000  # real files have hundreds; a damaged count must not keep us busy
+_LONGEST_WORD = 200  # characters of a name; converters write up to 60
+_MOST_BLOBS = 1_000  # that one layer reads or makes; an SSDLite's Concat reads 6
 _LISTS = -23300  # ids from here down are those of lists
 
 
@@ -64,14 +66,16 @@ def pair(path: Path) -> Pair | None:
 def read(path: Path) -> tuple[Operation, ...]:
     """The layers in the file's order, which is one in which they can run. Raises `FileError` or `WeightsError`."""
     try:
-        lines = files.read_bytes(path).decode("utf-8").splitlines()
+        lines = files.read_bytes(path, limit=limits.GRAPH_BYTES).decode("utf-8").splitlines()
     except UnicodeDecodeError:
         raise WeightsError(f"{path} is not a text file: the binary form of ncnn's graphs is not read") from None
     if not lines or lines[0].strip() != MAGIC:
         raise WeightsError(f"{path} is not an ncnn graph: it does not begin with {MAGIC}")
     counts = lines[1].split() if len(lines) > 1 else []
-    if len(counts) != 2 or not counts[0].isdecimal() or int(counts[0]) > MAX_LAYERS:
-        raise WeightsError(f"{path}: line 2 must be the counts of layers and blobs, got {' '.join(counts)[:40]!r}")
+    if len(counts) != 2 or not 0 <= _count(counts[0]) <= limits.OPERATORS:
+        raise WeightsError(f"{path}: line 2 must be the counts of layers and blobs, got {quoted(' '.join(counts), 40)}")
+    if len(lines) > 2 * limits.OPERATORS:
+        raise WeightsError(f"{path} has {len(lines):,} lines: the limit is {limits.OPERATORS:,} layers")
     layers = tuple(
         _operation(path, number, line) for number, line in enumerate(lines[2:], 3) if line.strip()
     )  # fmt: skip
@@ -91,11 +95,13 @@ def _begins_as_param(path: Path) -> bool:
 
 def _operation(path: Path, number: int, line: str) -> Operation:
     words = line.split()
-    if len(words) < 4 or not (words[2].isdecimal() and words[3].isdecimal()):
-        raise WeightsError(f"{path}: line {number} is not a layer: {line.strip()[:60]!r}")
+    inputs, outputs = (_count(words[2]), _count(words[3])) if len(words) >= 4 else (-1, -1)
+    if not (0 <= inputs <= _MOST_BLOBS and 0 <= outputs <= _MOST_BLOBS):
+        raise WeightsError(f"{path}: line {number} is not a layer: {quoted(line.strip()[:200], 60)}")
     kind, name = words[:2]
-    inputs, outputs = int(words[2]), int(words[3])
     blobs, pairs = words[4 : 4 + inputs + outputs], words[4 + inputs + outputs :]
+    if max(map(len, (kind, name, *blobs))) > _LONGEST_WORD:
+        raise WeightsError(f"{path}: line {number} has a name of more than {_LONGEST_WORD} characters: it is damaged")
     if len(blobs) != inputs + outputs:
         raise WeightsError(f"{path}: line {number} is cut off: {kind} {name!r} lacks blobs")
     params: dict[int, float] = {}
@@ -111,8 +117,15 @@ def _operation(path: Path, number: int, line: str) -> Operation:
             else:
                 params[int(key)] = _number(value)
         except ValueError:
-            raise WeightsError(f"{path}: line {number} has a parameter {text[:40]!r} that cannot be read") from None
+            raise WeightsError(
+                f"{path}: line {number} has a parameter {quoted(text, 40)} that cannot be read"
+            ) from None
     return Operation(kind, name, tuple(blobs[:inputs]), tuple(blobs[inputs:]), params, lists)
+
+
+def _count(text: str) -> int:
+    """A count in digits; -1 where it is none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 9 else -1
 
 
 def _number(text: str) -> float:

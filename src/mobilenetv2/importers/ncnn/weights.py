@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mobilenetv2 import files
+from mobilenetv2 import files, limits
 from mobilenetv2.errors import WeightsError
 from mobilenetv2.importers.ncnn.param import Operation
 
@@ -38,7 +38,7 @@ def read(path: Path, layers: Sequence[Operation]) -> dict[str, Weights]:
 
     Raises `FileError`, and `WeightsError` where the file ends early, goes on after the last layer, or does not fit.
     """
-    reader = _Reader(path, files.read_bytes(path))
+    reader = _Reader(path, files.read_bytes(path, limit=limits.CHECKPOINT_BYTES))
     found = {layer.outputs[0]: _convolution(reader, layer) for layer in layers if layer.kind in CONVOLUTIONS}
     if left := len(reader.data) - reader.at:
         raise WeightsError(f"{path} has {left} bytes after the last layer's weights: it belongs to another .param")

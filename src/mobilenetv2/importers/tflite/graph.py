@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobilenetv2 import files
+from mobilenetv2 import files, limits
 from mobilenetv2.errors import WeightsError
 
 IDENTIFIER = b"TFL3"
-MAX_COUNT = 20_000  # operators, tensors: real files have hundreds; a damaged count must not keep us busy
+
+_MOST_READ = 8  # times that the file's bytes may be read by its operators; real ones read each weight once
+_MOST_OPTIONS = 100  # of a custom operator; TFLite_Detection_PostProcess has 11
 
 _DTYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 6: "bool", 7: "int16", 9: "int8"}
 _PADDING = {0: "SAME", 1: "VALID"}
@@ -109,7 +111,7 @@ def recognises(path: Path) -> bool:
 
 def read(path: Path) -> Graph:
     """The file's one graph. Raises `FileError`, or `WeightsError` where it is not a TFLite file or is damaged."""
-    data = files.read_bytes(path)
+    data = files.read_bytes(path, limit=limits.CHECKPOINT_BYTES)
     if data[4:8] != IDENTIFIER:
         raise WeightsError("not a TFLite file: its identifier TFL3 is missing")
     try:
@@ -122,6 +124,7 @@ def _graph(data: bytes) -> Graph:
     import tflite
 
     model = tflite.Model.GetRootAs(data, 0)
+    _check_sizes(model, data)
     if model.SubgraphsLength() != 1:
         raise WeightsError(f"the file has {model.SubgraphsLength()} graphs, expected 1")
     graph = model.Subgraphs(0)
@@ -130,15 +133,44 @@ def _graph(data: bytes) -> Graph:
     tensors = tuple(_tensor(model, graph.Tensors(i)) for i in range(_count(graph.TensorsLength(), "tensors")))
     operators = tuple(_operator(graph.Operators(i), kinds) for i in range(_count(graph.OperatorsLength(), "operators")))
     inputs, outputs = _indices(graph.InputsAsNumpy()), _indices(graph.OutputsAsNumpy())
-    consumers: dict[int, tuple[Operator, ...]] = {}
+    readers: dict[int, list[Operator]] = {}
     for operator in operators:
         for index in dict.fromkeys(operator.inputs):
-            consumers[index] = (*consumers.get(index, ()), operator)
+            readers.setdefault(index, []).append(operator)
+    consumers = {index: tuple(found) for index, found in readers.items()}
     _check_order(operators, inputs)
     used = (*inputs, *outputs, *(i for operator in operators for i in (*operator.inputs, *operator.outputs)))
     if any(not -1 <= i < len(tensors) for i in used):
         raise WeightsError("the TFLite file is damaged: an operator names a tensor that is not there")
+    read = (tensors[i].data for operator in operators for i in operator.inputs if i >= 0)
+    if sum(values.nbytes for values in read if values is not None) > _MOST_READ * len(data):
+        raise WeightsError("the TFLite file is damaged: its operators read the same weights again and again")
     return Graph(operators, tensors, inputs, outputs, consumers)
+
+
+def _check_sizes(model: Any, data: bytes) -> None:
+    """Raise `WeightsError` where the vectors of the first graph have more in all than the file: they may lie on each
+    other, so that 20,000 tensors share one list of a million scales."""
+    codes = (model.OperatorCodes(i) for i in range(_count(model.OperatorCodesLength(), "operator codes")))
+    total = 0
+    for code in codes:
+        total += len(code.CustomCode() or b"")
+        if total > 2 * len(data):
+            break
+    for i in range(min(model.SubgraphsLength(), 1)):
+        graph = model.Subgraphs(i)
+        for j in range(_count(graph.OperatorsLength(), "operators")):
+            operator = graph.Operators(j)
+            total += 4 * (operator.InputsLength() + operator.OutputsLength()) + operator.CustomOptionsLength()
+        for j in range(_count(graph.TensorsLength(), "tensors")):
+            tensor = graph.Tensors(j)
+            total += 4 * tensor.ShapeLength() + len(tensor.Name() or b"")
+            if (quantization := tensor.Quantization()) is not None:
+                total += 4 * quantization.ScaleLength() + 8 * quantization.ZeroPointLength()
+            if total > 2 * len(data):
+                break
+    if total > 2 * len(data):
+        raise WeightsError("the TFLite file is damaged: its lists have more in all than the file")
 
 
 def _check_order(operators: tuple[Operator, ...], inputs: tuple[int, ...]) -> None:
@@ -152,7 +184,7 @@ def _check_order(operators: tuple[Operator, ...], inputs: tuple[int, ...]) -> No
 
 
 def _count(count: int, what: str) -> int:
-    if count > MAX_COUNT:
+    if count > limits.OPERATORS:
         raise WeightsError(f"the TFLite file says that it has {count} {what}: it is damaged")
     return count
 
@@ -234,16 +266,24 @@ def _operator(operator: Any, kinds: list[str]) -> Operator:
 
 
 def _custom_options(kind: str, operator: Any) -> dict[str, Any]:
-    """What a custom operator is told, by name: a FlexBuffer's map."""
+    """What a custom operator is told, by name: the plain values of a FlexBuffer's map.
+
+    Lists are left out: they may hold the same list many times, and that one another, without end in practice.
+    """
     from flatbuffers import flexbuffers
 
     if not operator.CustomOptionsLength():
         return {}
     try:
-        found = flexbuffers.Loads(operator.CustomOptionsAsNumpy().tobytes())
+        root: Any = flexbuffers.GetRoot(operator.CustomOptionsAsNumpy().tobytes())
+        if not root.IsMap:
+            return {}
+        if len(options := root.AsMap) > _MOST_OPTIONS:
+            raise WeightsError(f"{kind} has {len(options):,} options: the file is damaged")
+        pairs = zip(options.Keys, options.Values, strict=True)
+        return {key.Value: value.Value for key, value in pairs if value.IsNumeric or value.IsBool or value.IsString}
     except (*_DAMAGE, KeyError, NotImplementedError, RecursionError) as error:
         raise WeightsError(f"the options of {kind} cannot be read ({type(error).__name__})") from None
-    return found if isinstance(found, dict) else {}
 
 
 def _indices(values: Any) -> tuple[int, ...]:
