@@ -147,7 +147,9 @@ def _check_resized(
     if p.resize == "short" and math.prod(resized) > most:
         raise ImageError(f"{width} x {height} pixels would be resized to {resized[1]} x {resized[0]}: too narrow")
     if p.interpolation in _PIL_FILTERS and p.resize != "none" and math.prod(between) > most:
-        raise ImageError(f"{width} x {height} pixels would be resized by way of {between[1]} x {between[0]}: too narrow")
+        raise ImageError(
+            f"{width} x {height} pixels would be resized by way of {between[1]} x {between[0]}: too narrow"
+        )
 
 
 def _place(inside: InputArray, window: _Window, height: int, width: int, p: Preprocessing) -> tuple[Any, Geometry]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mobilenetv2.data import shard_files
-from mobilenetv2.data.folders import PARTS, ENDINGS, SPLITS, entries, part_in, some
+from mobilenetv2.data.folders import ENDINGS, PARTS, SPLITS, entries, part_in, some
 from mobilenetv2.data.shard_files import Shard, is_url, name_of
 from mobilenetv2.errors import DatasetError, FileError, UsageError
 
