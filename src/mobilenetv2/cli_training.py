@@ -28,7 +28,7 @@ def check(
 ) -> None:
     """Find what is wrong with labelled pictures."""
     from mobilenetv2.data import check as checking
-    from mobilenetv2.data import detection, detection_check, segmentation, segmentation_check
+    from mobilenetv2.data import check_gallery, detection, detection_check, segmentation, segmentation_check
     from mobilenetv2.data.task import task_of
 
     task = task or Task(task_of(dataset, images=images, labels=labels, classes=classes, ignore=ignore))
@@ -53,12 +53,12 @@ def check(
             parts = checking.open_parts(dataset, progress=indexed)
         with progress_bar("check", "pictures") as advance:
             found = checking.check(dataset, parts, progress=advance)
-        gallery = functools.partial(checking.write_gallery, found=found, parts=parts)
+        gallery = functools.partial(check_gallery.write_gallery, found=found, parts=parts)
     show_json(found.to_json()) if as_json else show(found.text())
     if draw is not None:
         gallery(draw)
         say(f"drawn: {draw}")
-    if strict and found.findings:
+    if found.refusals or (strict and found.findings):
         raise typer.Exit(1)
 
 

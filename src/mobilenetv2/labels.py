@@ -79,7 +79,7 @@ def match(name: str, names: Sequence[str], ids: Sequence[str] = ()) -> int | Non
     found = (
         exact.get(name)
         or (tuple(i for i, known in enumerate(ids) if known == name.lower()) if _is_wordnet(name) else ())
-        or ((int(name),) if _is_number(name) and int(name) < len(names) else ())
+        or ((int(name),) if is_number(name) and int(name) < len(names) else ())
         or written.get(key)
         or tuple(i for word in _aliases().get(key, ()) for i in written.get(word, ()))
         or synonyms.get(key)
@@ -107,12 +107,13 @@ def _key(name: str) -> str:
 _DROPPED = str.maketrans("", "", " \t_-.,'’")
 
 
-def _is_number(name: str) -> bool:
+def is_number(name: str) -> bool:
+    """Whether `name` can be a class number."""
     return len(name) <= 9 and name.isascii() and name.isdecimal()
 
 
 def _is_wordnet(name: str) -> bool:
-    return len(name) == 9 and name[0] in "nN" and _is_number(name[1:])
+    return len(name) == 9 and name[0] in "nN" and is_number(name[1:])
 
 
 @functools.lru_cache(maxsize=8)  # matching a folder of 1000 classes would otherwise make the index 1000 times

@@ -56,6 +56,19 @@ GROUPS = 64  # that lie inside each other in an HDF5 file; Keras's nest 6 deep
 GRAPH_BYTES = 64 * MIB  # of a graph as text (ncnn's .param), of a label file; real ones have 30 KB
 OPERATORS = 20_000  # of a graph, and its tensors; real ones have hundreds
 
+# Data sets.
+LIST_BYTES = 256 * MIB  # a text file of path,label lines; ImageNet's 1.28 million take 60 MB
+NAMES_BYTES = 16 * MIB  # names of classes, or a picture's text file of boxes; ImageNet-21k's names take 1 MB
+XML_BYTES = 64 * MIB  # one picture's boxes; VOC's largest has 20 KB
+YAML_BYTES = 1 * MIB  # a data.yaml, read at 1 MB/s; with LVIS's 1,203 names it has 30 KB
+YAML_VALUES = 200_000  # of a data.yaml, aliases followed; ImageNet-21k's names are 21,843
+LISTED_CLASSES = 100_000  # of a data set; ImageNet-21k has 21,843
+OUTLINE_LENGTH = 4_000_000  # pixels around one object of COCO's, drawn with 5 points each; a real one has thousands
+OUTLINED_PIXELS = 10_000_000_000  # of all objects of a picture together, 2 s to paint; COCO's have under 30 million
+RUN_LETTERS = 5_000_000  # of one object's compressed run lengths, 0.3 us each; real ones have under 100,000
+TAR_HEADERS = 64  # long names and attributes before one member of a tar; writers put at most 3
+TAR_HEADER_BYTES = 1 * MIB  # of one of them; a path has at most 4,096
+
 # Pictures. The peak while one is read is estimated from its header by format and mode; see docs/data.md.
 PICTURE_MEMORY = 1 * GIB  # to decode one; 108 megapixels (12,000 x 9,000, telephones) take 0.86 GB as JPEG
 PICTURE_PIXELS = 130_000_000  # that are decoded: as RGB they take 1.04 GB where EXIF turns them; telephones have 108

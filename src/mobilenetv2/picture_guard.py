@@ -169,7 +169,7 @@ def _tiff_entries(file: BinaryIO, name: str) -> list[tuple[int, int, int]]:
         raise ImageError(f"{name} (TIFF) has {number:,} entries in its directory: the limit is {limits.TIFF_ENTRIES:,}")
     entry = struct.Struct(f"{order}HHQ8x" if big else f"{order}HHL4x")
     table = file.read(number * entry.size)
-    return [found for found in entry.iter_unpack(table[: len(table) // entry.size * entry.size])]
+    return list(entry.iter_unpack(table[: len(table) // entry.size * entry.size]))
 
 
 def _reduced(image: Image.Image, factor: int) -> int:

@@ -192,9 +192,10 @@ def test_a_split_that_is_not_there_is_refused(tmp_path, files, split):
     ("files", "message"),
     [
         ([], "holds no pictures: a folder with a folder per class"),
-        (["a/notes.txt", "b/x.mp4"], "holds 2 files but no pictures"),
+        (["a/notes.txt", "b/x.doc"], "holds 2 files but no pictures"),
+        (["a/notes.txt", "b/x.heic"], "holds no pictures that are read: 1 .heic file is in a format that is not read"),
         (["1.jpg", "2.png"], "holds 2 pictures but no folders of classes"),
-        (["val/a/notes.txt"], r"val holds 1 files but no pictures"),
+        (["val/a/notes.txt"], r"val holds 1 file but no pictures"),
     ],
 )
 def test_a_folder_without_labelled_pictures_says_what_is_expected(tmp_path, files, message):

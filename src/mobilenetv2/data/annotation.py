@@ -33,6 +33,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     "no annotation": ("a picture without an annotation file", "pictures without an annotation file"),
     "no mask": ("a picture without a mask", "pictures without a mask"),
     "mask alone": ("a mask without a picture", "masks without a picture"),
+    "unread": ("a file that is not read", "files that are not read"),
     "unreadable": ("a picture whose size cannot be read", "pictures whose size cannot be read"),
 }
 

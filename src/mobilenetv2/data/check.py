@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from mobilenetv2 import image, plots
-from mobilenetv2.data import shards
+from mobilenetv2.data import shards, trainable
 from mobilenetv2.data.classification import ClassificationData, Sample, open_classification, splits
 from mobilenetv2.data.examine import Examined, examine
-from mobilenetv2.data.findings import with_absolute_files
-from mobilenetv2.data.folders import some
+from mobilenetv2.data.findings import listed, of_missing, with_absolute_files
+from mobilenetv2.data.folders import some, unread_sentences
 from mobilenetv2.data.shards import ShardMember
-from mobilenetv2.errors import FileError, ImageError
-from mobilenetv2.text import joined, plain
+from mobilenetv2.text import counted, joined, plain
 
 UNEVEN = 10  # times as many pictures in the largest class as in the smallest
 UNMIXED = 0.6  # of the classes that a shard would have by chance
@@ -40,8 +36,9 @@ class DataCheck:
     (part, class, pictures) that train does not know, `empty` folders of classes without any picture. `uneven` is
     (largest class, its pictures, smallest class, its pictures) of train, where that is `UNEVEN` times as many.
     `unmixed` is (classes in a shard of train on average, how many there would be if pictures lay in it by chance),
-    where these are less than `UNMIXED` of those. `incomplete` are (shard/member, what its sample has), `skipped`
-    counts other files.
+    where these are less than `UNMIXED` of those. `incomplete` are (shard/member, what its sample has), `unread` photos
+    of formats that are not read and what is no regular file; `skipped` counts other files. `refusals` say why training
+    on this data is refused.
     """
 
     names: tuple[str, ...]
@@ -57,29 +54,36 @@ class DataCheck:
     unmixed: tuple[float, float] | None = None
     incomplete: shards.Incomplete = ()
     skipped: int = 0
+    unread: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()
 
     @property
     def findings(self) -> tuple[str, ...]:
         """Each fault in a sentence; nothing where the data is sound."""
-        found = [f"cannot be read: {reason}" for _, reason in self.unreadable]
+        return tuple(line for lines in self._by_kind() for line in lines)
+
+    def _by_kind(self) -> Iterator[list[str]]:
+        yield list(self.refusals)
+        yield [f"cannot be read: {reason}" for _, reason in self.unreadable]
+        yield unread_sentences(self.unread)
         for groups, what in (
             (self.leaks, "in several parts, so that what is measured was learned"),
             (self.contradictions, "in several classes"),
             (self.duplicates, "twice in its class"),
         ):
-            found += [f"the same picture {what}: {some(group)}" for group in groups]
-        found += [f"class {name!r} has no picture in {part}" for part, name in self.missing]
-        found += [f"class {name!r} of {part} is not in train: {n} pictures" for part, name, n in self.strangers]
-        found += [f"folder {name} has no pictures: it is no class" for name in self.empty]
+            yield [f"the same picture {what}: {some(group)}" for group in groups]
+        yield of_missing(self.missing, "picture")
+        yield [f"class {name!r} of {part} is not in train: {counted(n, 'picture')}" for part, name, n in self.strangers]
+        yield [f"folder {name} has no pictures: it is no class" for name in self.empty]
         if self.uneven is not None:
             large, most, small, least = self.uneven
-            found.append(f"uneven classes: {most} pictures of {large!r}, {least} of {small!r}")
+            yield [f"uneven classes: {most} pictures of {large!r}, {least} of {small!r}"]
         if self.unmixed is not None:
-            found.append(
+            yield [
                 f"classes are not mixed over the shards: one has {self.unmixed[0]:.1f} of them on average, by chance "
                 f"it would have {self.unmixed[1]:.1f}: shuffle the pictures before they are packed"
-            )
-        return (*found, *shards.sentences(self.incomplete))
+            ]
+        yield shards.sentences(self.incomplete)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: every field, and "ok"."""
@@ -100,6 +104,8 @@ class DataCheck:
             "uneven": None if self.uneven is None else list(self.uneven),
             "unmixed": None if self.unmixed is None else list(self.unmixed),
             "incomplete": [{"file": file, "has": what} for file, what in self.incomplete],
+            "unread": list(self.unread),
+            "refusals": list(self.refusals),
             "skipped": self.skipped,
         }
 
@@ -108,7 +114,7 @@ class DataCheck:
         return with_absolute_files(self)
 
     def text(self) -> str:
-        """The counts per class, and the findings."""
+        """The counts per class, and the findings: the first ones of each kind."""
         names = [plain(name) for name in self.names]
         width = max(5, *map(len, names))
         header = "".join(f"{part:>8}" for part in self.counts)
@@ -119,9 +125,8 @@ class DataCheck:
         ]
         lines.append(f"{'all':{width}}" + "".join(f"{sum(counts):8,}" for counts in self.counts.values()))
         if self.skipped:
-            lines += ["", f"{self.skipped} files skipped: hidden, no pictures, or in no class's folder"]
-        found = self.findings
-        return joined([*lines, "", *found, f"{len(found)} findings" if found else "nothing wrong was found"])
+            lines += ["", f"{counted(self.skipped, 'file')} skipped: hidden, no pictures, or in no class's folder"]
+        return joined([*lines, "", *listed(self._by_kind())])
 
 
 def from_json(values: Mapping[str, Any]) -> DataCheck:
@@ -144,6 +149,8 @@ def from_json(values: Mapping[str, Any]) -> DataCheck:
         unmixed=None if unmixed is None else (unmixed[0], unmixed[1]),
         incomplete=tuple((one["file"], one["has"]) for one in values["incomplete"]),
         skipped=values["skipped"],
+        unread=tuple(values.get("unread", ())),  # absent in what older versions wrote
+        refusals=tuple(values.get("refusals", ())),
     )
 
 
@@ -199,12 +206,14 @@ def judge(
         by_kind[_kind(group)].append(tuple(str(sample.picture) for _, sample in group))
     present = [(count, name) for name, count in zip(names, counts[first], strict=True) if count]
     most, least = (max(present), min(present)) if present else ((0, ""), (0, ""))
+    unreadable = tuple(
+        (str(one.sample.picture), one.problem) for ones in found.values() for one in ones if one.problem is not None
+    )
+    wrong = {file for file, _ in unreadable}.union(*by_kind["contradiction"])
     return DataCheck(
         names=names,
         counts=counts,
-        unreadable=tuple(
-            (str(one.sample.picture), one.problem) for ones in found.values() for one in ones if one.problem is not None
-        ),
+        unreadable=unreadable,
         duplicates=tuple(by_kind["duplicate"]),
         leaks=tuple(by_kind["leak"]),
         contradictions=tuple(by_kind["contradiction"]),
@@ -215,49 +224,26 @@ def judge(
         unmixed=_unmixed(found[first]),
         incomplete=tuple(one for data in parts.values() for one in data.incomplete),
         skipped=sum(data.skipped for data in parts.values()),
+        unread=tuple(file for data in parts.values() for file in data.unread),
+        refusals=_refusals(dataset, parts, found, wrong),
     )
 
 
-def write_gallery(path: str | os.PathLike[str], found: DataCheck, parts: Mapping[str, ClassificationData]) -> None:
-    """A PNG for people of the `gallery`. Raises `FileError`."""
-    plots.write_png(path, plots.contact_sheet(gallery(found, parts)))
-
-
-def gallery(found: DataCheck, parts: Mapping[str, ClassificationData], *, most: int = GALLERY) -> list[plots.Tile]:
-    """Every fault that can be seen (red, up to twice `most` pictures), else some pictures of each class.
-
-    A picture that cannot be read, or is no longer there, is grey.
-    """
-    sample_of = {str(sample.picture): sample for data in parts.values() for sample in data.samples}
-    labels = {str(sample.picture): data.names[sample.label] for data in parts.values() for sample in data.samples}
-    part_of = {str(sample.picture): part for part, data in parts.items() for sample in data.samples}
-    wanted: list[tuple[str, tuple[str, ...], bool | None]] = [
-        (file, (Path(file).name, reason.removeprefix(f"{file} ")), False) for file, reason in found.unreadable[:most]
-    ]
-    for groups, what in (
-        (found.leaks, "in several parts"),
-        (found.contradictions, "in several classes"),
-        (found.duplicates, "twice"),
-    ):
-        for file in (file for group in groups for file in group):
-            here = f"{part_of[file]}/{labels[file]}" if file in labels else "no longer there"
-            wanted.append((file, (f"{what}: {here}", Path(file).name), False))
-    bad = {file for file, _, _ in wanted}
-    sound = _spread([file for file in labels if file not in bad], max(most - len(wanted), 0))
-    wanted += [(file, (labels[file], Path(file).name), None) for file in sound]
-    wanted = wanted[: 2 * most]
-    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
-        seen = pool.map(_thumbnail, (sample_of.get(file) for file, _, _ in wanted))
-        return [plots.Tile(rgb, lines, right) for rgb, (_, lines, right) in zip(seen, wanted, strict=True)]
-
-
-def _thumbnail(sample: Sample | None) -> npt.NDArray[np.uint8]:
-    try:
-        if sample is not None:
-            return plots.thumbnail(image.read(sample.picture))
-    except (ImageError, FileError):
-        pass
-    return np.full((plots.TILE, plots.TILE, 3), 200, np.uint8)
+def _refusals(
+    dataset: str | os.PathLike[str],
+    parts: Mapping[str, ClassificationData],
+    found: Mapping[str, Sequence[Examined]],
+    wrong: Container[str],
+) -> tuple[str, ...]:
+    """What training on it would be refused for; it leaves the `wrong` pictures out."""
+    first = next(iter(parts))
+    names = parts[first].names
+    early = (trainable.without_train(dataset, parts), trainable.one_class(dataset, names))
+    if any(early):
+        return trainable.refusals(*early)
+    learned = _count((one for one in found[first] if str(one.sample.picture) not in wrong), len(names))
+    reasons = [one.problem for one in found[first] if one.problem is not None]
+    return trainable.refusals(trainable.empty_class(names, learned, reasons))
 
 
 def _count(ones: Iterable[Examined], classes: int) -> tuple[int, ...]:
@@ -299,10 +285,3 @@ def _empty(dataset: Path, parts: Mapping[str, ClassificationData]) -> Iterator[s
         for folder in sorted(root.iterdir()):
             if folder.is_dir() and not folder.name.startswith(".") and folder.name not in used | strange:
                 yield str(folder)
-
-
-def _spread(items: Sequence[str], most: int) -> list[str]:
-    if not items or not most:
-        return []
-    places = np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int))
-    return [items[int(i)] for i in places]

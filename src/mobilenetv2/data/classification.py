@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobilenetv2 import files, labels
+from mobilenetv2 import files, labels, limits
 from mobilenetv2.data import shards
 from mobilenetv2.data.folders import (
     ENDINGS,
@@ -18,12 +18,15 @@ from mobilenetv2.data.folders import (
     entries,
     files_below,
     is_picture,
+    is_unread,
     some,
+    unread_sentences,
 )
 from mobilenetv2.data.shard_files import is_url
 from mobilenetv2.data.shards import Progress, ShardMember
 from mobilenetv2.errors import DatasetError
 from mobilenetv2.model_file import ModelInfo
+from mobilenetv2.text import counted
 
 Picture = Path | ShardMember  # a file, or a part of one; `str` names it
 Listed = Sequence[tuple[str, Picture]]  # a label as it is written, and a picture
@@ -31,6 +34,10 @@ Classes = tuple[tuple[str, ...], Callable[[str], int | None]]  # names in order,
 
 # What the first column of a header line is called; any other first line is a picture's.
 _HEADERS = frozenset(("path", "file", "filename", "file_name", "filepath", "image", "image_path", "img", "picture"))
+
+
+_DIGITS = 100  # of a label that is sorted as a number; Python refuses to read thousands of them
+_MEANT = 0.5  # of a model's classes: folders with the numbers of so many mean these classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,8 @@ class ClassificationData:
     `samples[i].label` indexes `names`, which are the model's classes where a model was given. `split` is
     "train", "val" or "test" where the data is divided. `unmatched` names the labels that are no class, with
     how many pictures were left out for each; `skipped` counts files that are hidden, no pictures, or in no
-    class's folder; `incomplete` are (shard/member, what is wrong) of samples in shards.
+    class's folder; `unread` are photos of formats that are not read and what is no regular file; `incomplete` are
+    (shard/member, what is wrong) of samples in shards.
     """
 
     samples: tuple[Sample, ...]
@@ -67,6 +75,7 @@ class ClassificationData:
     unmatched: tuple[tuple[str, int], ...] = ()
     skipped: int = 0
     incomplete: shards.Incomplete = ()
+    unread: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -80,7 +89,7 @@ class ClassificationData:
             notes.append(f"{some(names)}: no such class, {pictures} pictures left out")
         if self.skipped:
             notes.append(f"{self.skipped} files skipped: hidden, no pictures, or in no class's folder")
-        return (*notes, *shards.sentences(self.incomplete))
+        return (*notes, *unread_sentences(self.unread), *shards.sentences(self.incomplete))
 
 
 def open_classification(
@@ -100,7 +109,8 @@ def open_classification(
     describes; `progress(done, total)` is called after each that has no index yet.
 
     With `classes`, a label is one of the model's label names, a WordNet id, or a class number from 0
-    (background never counts); see `labels.match`. Without, the labels themselves are the classes, sorted
+    (background never counts); see `labels.match`. Folders that are numbers mean class numbers only where they are half
+    of the model's classes or more. Without, the labels themselves are the classes, sorted
     (as numbers where a text file or shards have nothing else); those of a `val` or `test` split are the ones of
     `train`, where there is one. `names` says what these are where that is known. The lines of a `classes.txt` beside
     shards are their classes, in its order, and what their numbers mean.
@@ -199,10 +209,11 @@ def _open_folder(
     elif split is not None:
         raise DatasetError(f"{path} has no {split!r} split: make folders train and val with a folder per class in each")
 
-    listed, skipped = _labelled_files(folder)
+    listed, skipped, unread = _labelled_files(folder)
     if not listed:
-        raise _no_pictures(folder, skipped)
+        raise _no_pictures(folder, skipped, unread)
     if classes is not None:
+        _refuse_numbers(folder, {label for label, _ in listed}, classes)
         known = _classes_of_model(classes)
     elif names is not None:
         known = _classes_of_data(names)
@@ -210,7 +221,7 @@ def _open_folder(
         known = _classes_of_data(sorted({label for label, _ in _labelled_files(parts["train"])[0]}))
     else:
         known = _classes_of_data(sorted({label for label, _ in listed}))
-    return _matched(folder, listed, known, split, skipped)
+    return _matched(folder, listed, known, split, skipped, unread=unread)
 
 
 def _split_folders(path: Path) -> dict[str, Path]:
@@ -226,39 +237,47 @@ def _split_folders(path: Path) -> dict[str, Path]:
     return {name: parts[name] for name in PARTS if name in parts}
 
 
-def _labelled_files(folder: Path) -> tuple[list[tuple[str, Path]], int]:
-    """Every picture below the class folders with its label, sorted, and how many other files there are."""
+def _labelled_files(folder: Path) -> tuple[list[tuple[str, Path]], int, tuple[str, ...]]:
+    """Every picture below the class folders with its label, sorted, how many other files there are, and what is meant
+    to be read but is not."""
     listed: list[tuple[str, Path]] = []
+    unread: list[Path] = []
     class_folders, loose = entries(folder)
     skipped = len(loose)
     for class_folder in class_folders:
-        for file in files_below(class_folder):
+        for file in files_below(class_folder, unread):
             if is_picture(file):
                 listed.append((class_folder.name, file))
+            elif is_unread(file):
+                unread.append(file)
             else:
                 skipped += 1
-    return listed, skipped
+    return listed, skipped, tuple(map(str, sorted(unread)))
 
 
-def _no_pictures(folder: Path, skipped: int) -> DatasetError:
+def _no_pictures(folder: Path, skipped: int, unread: Sequence[str]) -> DatasetError:
     loose = sum(map(is_picture, entries(folder)[1]))
     if loose:
         return DatasetError(
             f"{folder} holds {loose} pictures but no folders of classes: put the pictures of each class into a folder "
             "with its name, or list them in a text file of path,label lines"
         )
-    what = f"{skipped} files but no pictures" if skipped else "no pictures"
-    kinds = ", ".join(sorted(suffix[1:] for suffix in ENDINGS))
-    return DatasetError(f"{folder} holds {what}: a folder with a folder per class is expected ({kinds})")
+    if unread:
+        return DatasetError(f"{folder} holds no pictures that are read: {unread_sentences(unread)[0]}")
+    what = f"{counted(skipped, 'file')} but no pictures" if skipped else "no pictures"
+    return DatasetError(f"{folder} holds {what}: a folder with a folder per class is expected (jpg, png, webp ...)")
 
 
 def _open_text(path: Path, classes: ModelInfo | None) -> ClassificationData:
     try:
-        lines = files.read_bytes(path).decode("utf-8-sig").splitlines()
+        content = files.read_bytes(path, limit=limits.LIST_BYTES)
+        lines = None if b"\0" in content[:4096] else content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
+        lines = None
+    if lines is None:
         raise DatasetError(
             f"{path} is not a data set: a folder with a folder per class, or a text file (UTF-8) of path,label lines"
-        ) from None
+        )
     listed: list[tuple[str, Path]] = []
     missing: list[str] = []
     first = True
@@ -269,7 +288,7 @@ def _open_text(path: Path, classes: ModelInfo | None) -> ClassificationData:
         if not (name and label):
             raise DatasetError(f"{path}, line {number}: path,label is expected, got {line.strip()!r:.80}")
         picture = path.parent / name
-        if picture.is_file():
+        if files.is_regular(picture):
             listed.append((label, picture))
         elif not (first and line.partition(",")[0].strip().lower() in _HEADERS):
             missing.append(f"line {number}: {name}")
@@ -286,6 +305,20 @@ def _open_text(path: Path, classes: ModelInfo | None) -> ClassificationData:
     return _matched(path, listed, _classes_of_labels(label for label, _ in listed), None, 0)
 
 
+def _refuse_numbers(folder: Path, found: Collection[str], info: ModelInfo) -> None:
+    """Raise `DatasetError` for folders that are numbered, from 0 to 9 say, where the model's classes have names: these
+    numbers hardly mean its classes number 0 to 9, and an evaluation would tell nothing and not say so."""
+    names = [info.label(i) for i in range(info.classes)]
+    if not info.labels or not all(map(labels.is_number, found)) or any(map(labels.is_number, names)):
+        return
+    if len(found) < _MEANT * len(names):
+        raise DatasetError(
+            f"{folder}: its folders are numbers ({some(sorted(found, key=int), 3)}), and the model's {len(names):,} "
+            f"classes have names ({some(names, 3)}): name the folders by class or WordNet id, or, if these are the "
+            "model's class numbers, list the pictures in a text file of path,label lines"
+        )
+
+
 def _classes_of_model(info: ModelInfo) -> Classes:
     names = tuple(info.label(i) for i in range(info.classes))
     return names, lambda label: labels.match(label, names, info.label_ids)
@@ -294,7 +327,8 @@ def _classes_of_model(info: ModelInfo) -> Classes:
 def _classes_of_labels(found: Iterable[str]) -> Classes:
     """Sorted, as numbers where they are nothing else."""
     found = set(found)
-    return _classes_of_data(sorted(found, key=int if all(label.isdecimal() for label in found) else None))
+    are_numbers = all(label.isdecimal() and len(label) <= _DIGITS for label in found)
+    return _classes_of_data(sorted(found, key=int if are_numbers else None))
 
 
 def _classes_of_data(names: Sequence[str]) -> Classes:
@@ -308,6 +342,7 @@ def _matched(
     split: str | None,
     skipped: int,
     incomplete: shards.Incomplete = (),
+    unread: tuple[str, ...] = (),
 ) -> ClassificationData:
     """The data set with every label as the index of its class."""
     names, index = classes
@@ -323,4 +358,4 @@ def _matched(
             f"({some(names)}): a label is a class's name, its WordNet id or its number from 0"
         )
     samples = tuple(Sample(picture, i) for label, picture in listed if (i := indices[label]) is not None)
-    return ClassificationData(samples, names, split=split, unmatched=unmatched, skipped=skipped, incomplete=incomplete)
+    return ClassificationData(samples, names, split, unmatched, skipped, incomplete, unread)

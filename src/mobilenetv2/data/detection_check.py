@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from mobilenetv2 import image, plots
+from mobilenetv2.data import trainable
 from mobilenetv2.data.annotation import FAULTS, DetectionSample, Fault, Form
 from mobilenetv2.data.check import GALLERY, Examined, Progress, examine
 from mobilenetv2.data.classification import Sample
 from mobilenetv2.data.detection import AS_FOUND, DetectionData, Places, open_parts
-from mobilenetv2.data.findings import listed, of_missing, of_same_bytes, same_bytes, with_absolute_files
+from mobilenetv2.data.findings import listed, of_faults, of_missing, of_same_bytes, same_bytes, with_absolute_files
 from mobilenetv2.errors import FileError, ImageError
 from mobilenetv2.text import joined, plain
 
@@ -32,7 +33,7 @@ class DetectionCheck:
     `without` how many of these have no box. `faults` are what was repaired or left out while reading. `unreadable`
     holds files with the reason, `sizes` files whose height and width, as stated, are not those of the picture
     (stated, found). Groups of files with the same bytes: `duplicates` within a part, `leaks` in several. `missing` are
-    (part, class) without a box.
+    (part, class) without a box. `refusals` say why training on this data is refused.
     """
 
     form: Form
@@ -46,6 +47,7 @@ class DetectionCheck:
     duplicates: tuple[tuple[str, ...], ...] = ()
     leaks: tuple[tuple[str, ...], ...] = ()
     missing: tuple[tuple[str, str], ...] = ()
+    refusals: tuple[str, ...] = ()
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -53,13 +55,13 @@ class DetectionCheck:
         return tuple(line for lines in self._by_kind() for line in lines)
 
     def _by_kind(self) -> Iterator[list[str]]:
+        yield list(self.refusals)
         yield [f"cannot be read: {reason}" for _, reason in self.unreadable]
         yield [
             f"{file}: stated as {stated[1]} x {stated[0]}, but the picture has {found[1]} x {found[0]} pixels"
             for file, stated, found in self.sizes
         ]
-        for kind in FAULTS:
-            yield [str(fault) for fault in self.faults if fault.kind == kind]
+        yield from of_faults(self.faults)
         yield from of_same_bytes(self.duplicates, self.leaks)
         yield of_missing(self.missing, "box")
 
@@ -88,6 +90,7 @@ class DetectionCheck:
             "leaks": [list(group) for group in self.leaks],
             "duplicates": [list(group) for group in self.duplicates],
             "missing": [{"part": part, "label": name} for part, name in self.missing],
+            "refusals": list(self.refusals),
         }
 
     def text(self) -> str:
@@ -128,6 +131,7 @@ def from_json(values: Mapping[str, Any]) -> DetectionCheck:
         duplicates=duplicates,
         leaks=leaks,
         missing=tuple((one["part"], one["label"]) for one in values["missing"]),
+        refusals=tuple(values.get("refusals", ())),  # absent in what older versions wrote
     )
 
 
@@ -151,11 +155,14 @@ def check(
         found[part].append((sample, one.without_pixels()))
         if progress is not None:
             progress(done, len(samples))
-    return judge(parts, found)
+    return judge(parts, found, dataset=dataset)
 
 
 def judge(
-    parts: Mapping[str, DetectionData], found: Mapping[str, Sequence[tuple[DetectionSample, Examined]]]
+    parts: Mapping[str, DetectionData],
+    found: Mapping[str, Sequence[tuple[DetectionSample, Examined]]],
+    *,
+    dataset: str | os.PathLike[str] = "the data set",
 ) -> DetectionCheck:
     """What the examined pictures of each part tell."""
     data = next(iter(parts.values()))
@@ -167,6 +174,11 @@ def judge(
     duplicates, leaks = same_bytes(
         (one.digest, part, str(sample.path)) for part, ones in sound.items() for sample, one in ones
     )
+    unreadable = tuple(
+        (str(sample.path), one.problem) for ones in found.values() for sample, one in ones if one.problem is not None
+    )
+    reasons = [reason for _, reason in unreadable]
+    first = next(iter(counts))  # train, or all
     return DetectionCheck(
         form=data.form,
         names=data.names,
@@ -174,12 +186,7 @@ def judge(
         pictures={part: len(ones) for part, ones in sound.items()},
         without={part: sum(not len(sample.labels) for sample, _ in ones) for part, ones in sound.items()},
         faults=tuple(fault for part in parts.values() for fault in part.faults),
-        unreadable=tuple(
-            (str(sample.path), one.problem)
-            for ones in found.values()
-            for sample, one in ones
-            if one.problem is not None
-        ),
+        unreadable=unreadable,
         sizes=tuple(
             (str(sample.path), sample.size, one.shape)
             for ones in sound.values()
@@ -190,6 +197,10 @@ def judge(
         leaks=leaks,
         missing=tuple(
             (part, name) for part in counts for name, n in zip(data.names, counts[part], strict=True) if not n
+        ),
+        refusals=trainable.refusals(
+            trainable.without_train(dataset, parts)
+            or trainable.nothing_to_learn(dataset, "box", sum(counts[first]), reasons)
         ),
     )
 

@@ -9,8 +9,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from mobilenetv2.data.folders import some
+from mobilenetv2.data.annotation import FAULTS, Fault
+from mobilenetv2.data.folders import some, unread_sentences
 from mobilenetv2.data.shard_files import absolute
+from mobilenetv2.text import counted
 
 Groups = tuple[tuple[str, ...], ...]
 
@@ -40,6 +42,13 @@ def of_same_bytes(duplicates: Groups, leaks: Groups) -> Iterator[list[str]]:
     yield [f"the same picture twice: {some(group)}" for group in duplicates]
 
 
+def of_faults(faults: Sequence[Fault]) -> Iterator[list[str]]:
+    """A sentence for each fault, kind by kind; of what is not read, for each ending of names."""
+    for kind in FAULTS:
+        of_kind = [fault for fault in faults if fault.kind == kind]
+        yield unread_sentences([fault.file for fault in of_kind]) if kind == "unread" else list(map(str, of_kind))
+
+
 def of_missing(missing: Iterable[tuple[str, str]], what: str) -> list[str]:
     """A sentence for each (part, class) that has no `what`."""
     return [f"class {name!r} has no {what}{'' if part == 'all' else f' in {part}'}" for part, name in missing]
@@ -54,7 +63,7 @@ def listed(by_kind: Iterable[Sequence[str]]) -> list[str]:
         lines += found[:SHOWN]
         if len(found) > SHOWN:
             lines.append(f"... and {len(found) - SHOWN:,} more of this kind, all of them in --json")
-    return [*lines, f"{count} findings" if count else "nothing wrong was found"]
+    return [*lines, counted(count, "finding") if count else "nothing wrong was found"]
 
 
 def with_absolute_files(check: Check) -> Check:
@@ -97,6 +106,6 @@ _FILES_IN: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("unreadable", "masks"), _reasoned),
     **dict.fromkeys(("sizes", "incomplete"), _first),
     **dict.fromkeys(("duplicates", "leaks", "contradictions"), _group),
-    **dict.fromkeys(("empty", "blank"), absolute),
+    **dict.fromkeys(("empty", "blank", "unread"), absolute),
     "faults": _fault,
 }

@@ -93,12 +93,9 @@ def unread_sentences(unread: Sequence[str]) -> list[str]:
     lines: list[str] = []
     for ending, found in sorted(by_ending.items()):
         if ending:
-            one = len(found) == 1
-            what = "is a photo" if one else "are photos"
-            lines.append(
-                f"{counted(len(found), f'{ending} file')} {what} in a format that is not read: {UNREAD_PHOTOS[ending]} "
-                f"({some(found, 2)})"
-            )
+            what = "is" if len(found) == 1 else "are"
+            number = counted(len(found), f"{ending} file")
+            lines.append(f"{number} {what} in a format that is not read: {UNREAD_PHOTOS[ending]} ({some(found, 2)})")
         else:
             lines += [f"{file} is no regular file but a pipe, a device or the like: left out" for file in found]
     return lines

@@ -6,7 +6,6 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from mobilenetv2 import image, plots
+from mobilenetv2.data import trainable
 from mobilenetv2.data.annotation import FAULTS, Fault
 from mobilenetv2.data.check import GALLERY, Progress
-from mobilenetv2.data.classification import Sample
-from mobilenetv2.data.examine import Examined, examine_one
-from mobilenetv2.data.findings import listed, of_missing, of_same_bytes, same_bytes, with_absolute_files
-from mobilenetv2.data.masks import IGNORE
+from mobilenetv2.data.findings import listed, of_faults, of_missing, of_same_bytes, same_bytes, with_absolute_files
+from mobilenetv2.data.looked import Looked, look_at_all
 from mobilenetv2.data.segmentation import (
     AS_FOUND,
     BACKGROUND,
@@ -29,33 +27,10 @@ from mobilenetv2.data.segmentation import (
     SegmentationSample,
     open_parts,
 )
-from mobilenetv2.data.segmentation_augment import sizes_differ
 from mobilenetv2.errors import Error
 from mobilenetv2.text import joined, plain
 
-_CHUNK = 64  # pictures that wait in memory
 _LISTED = 3  # classes that are named below a picture, those with the most pixels
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Looked:
-    """A picture and its mask, read: `pixels[i]` counts those of class i, `ignored` those that do not count.
-
-    `problem` says why the picture cannot be read, `mask_problem` why the mask cannot be used; `pixels` is empty then.
-    `blank` is where nothing of a mask counts.
-    """
-
-    sample: SegmentationSample
-    digest: str
-    problem: str | None
-    mask_problem: str | None
-    pixels: tuple[int, ...] = ()
-    ignored: int = 0
-    size: tuple[int, int] = (0, 0)  # height, width
-
-    @property
-    def blank(self) -> bool:
-        return self.ignored > 0 and not any(self.pixels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +42,7 @@ class SegmentationCheck:
     masks were understood, `faults` what has no other half or was left out. `unreadable` holds pictures with the reason,
     and `masks` pictures whose mask cannot be used: it is damaged, of another size, or has unknown values. In the masks
     of `blank` pictures nothing counts. Groups of pictures with the same bytes: `duplicates` within a part, `leaks` in
-    several. `missing` are (part, class) without a pixel.
+    several. `missing` are (part, class) without a pixel. `refusals` say why training on this data is refused.
     """
 
     form: Form
@@ -84,6 +59,7 @@ class SegmentationCheck:
     duplicates: tuple[tuple[str, ...], ...] = ()
     leaks: tuple[tuple[str, ...], ...] = ()
     missing: tuple[tuple[str, str], ...] = ()
+    refusals: tuple[str, ...] = ()
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -91,10 +67,10 @@ class SegmentationCheck:
         return tuple(line for lines in self._by_kind() for line in lines)
 
     def _by_kind(self) -> Iterator[list[str]]:
+        yield list(self.refusals)
         yield [f"cannot be read: {reason}" for _, reason in self.unreadable]
         yield [f"cannot be used: {reason}" for _, reason in self.masks]
-        for kind in FAULTS:
-            yield [str(fault) for fault in self.faults if fault.kind == kind]
+        yield from of_faults(self.faults)
         yield [f"{file}: all pixels of its mask are ignored" for file in self.blank]
         yield from of_same_bytes(self.duplicates, self.leaks)
         yield of_missing(self.missing, "pixel")
@@ -137,6 +113,7 @@ class SegmentationCheck:
             "leaks": [list(group) for group in self.leaks],
             "duplicates": [list(group) for group in self.duplicates],
             "missing": [{"part": part, "label": name} for part, name in self.missing],
+            "refusals": list(self.refusals),
         }
 
     def text(self) -> str:
@@ -187,6 +164,7 @@ def from_json(values: Mapping[str, Any]) -> SegmentationCheck:
         duplicates=duplicates,
         leaks=leaks,
         missing=tuple((one["part"], one["label"]) for one in values["missing"]),
+        refusals=tuple(values.get("refusals", ())),  # absent in what older versions wrote
     )
 
 
@@ -203,40 +181,15 @@ def check(
     Raises `DatasetError` where there is nothing to read.
     """
     parts = open_parts(dataset, places=places) if parts is None else parts
-    return judge(parts, look_at_all(parts, progress=progress))
+    return judge(parts, look_at_all(parts, progress=progress), dataset=dataset)
 
 
-def look_at_all(parts: Mapping[str, SegmentationData], *, progress: Progress | None = None) -> dict[str, list[Looked]]:
-    """Every picture with its mask read, by part; `progress` as in `check`."""
-    samples = [(part, sample) for part, data in parts.items() for sample in data.samples]
-    found: dict[str, list[Looked]] = {part: [] for part in parts}
-    classes = len(next(iter(parts.values())).names)
-    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
-        for start in range(0, len(samples), _CHUNK):
-            chunk = samples[start : start + _CHUNK]
-            looked = pool.map(lambda one: look(one[1], classes), chunk)
-            for done, ((part, _), one) in enumerate(zip(chunk, looked, strict=True), start=start + 1):
-                found[part].append(one)
-                if progress is not None:
-                    progress(done, len(samples))
-    return found
-
-
-def look(sample: SegmentationSample, classes: int) -> Looked:
-    """Read a picture and its mask."""
-    picture: Examined = examine_one(Sample(sample.path, 0)).without_pixels()
-    try:
-        mask_HW = sample.read_mask()
-    except Error as error:
-        return Looked(sample, picture.digest, picture.problem, str(error))
-    if picture.problem is None and picture.shape != mask_HW.shape:
-        return Looked(sample, picture.digest, None, sizes_differ(sample, picture.shape, mask_HW.shape))
-    counts = np.bincount(mask_HW.reshape(-1), minlength=256)
-    pixels = tuple(counts[:classes].tolist())
-    return Looked(sample, picture.digest, picture.problem, None, pixels, int(counts[IGNORE]), mask_HW.shape)
-
-
-def judge(parts: Mapping[str, SegmentationData], found: Mapping[str, Sequence[Looked]]) -> SegmentationCheck:
+def judge(
+    parts: Mapping[str, SegmentationData],
+    found: Mapping[str, Sequence[Looked]],
+    *,
+    dataset: str | os.PathLike[str] = "the data set",
+) -> SegmentationCheck:
     """What the pictures and masks of each part tell."""
     data = next(iter(parts.values()))
     readable = {part: [one for one in ones if one.problem is None] for part, ones in found.items()}
@@ -267,6 +220,19 @@ def judge(parts: Mapping[str, SegmentationData], found: Mapping[str, Sequence[Lo
         missing=tuple(
             (part, name) for part in pixels for name, n in zip(data.names, pixels[part], strict=True) if not n
         ),
+        refusals=trainable.refusals(_refusal(dataset, parts, found)),
+    )
+
+
+def _refusal(
+    dataset: str | os.PathLike[str], parts: Mapping[str, SegmentationData], found: Mapping[str, Sequence[Looked]]
+) -> str | None:
+    learned = found[next(iter(found))]  # train, or all
+    reasons = [one.problem or one.mask_problem or "" for one in learned if not one.usable and not one.blank]
+    return (
+        trainable.without_train(dataset, parts)
+        or trainable.other_classes(dataset, {part: data.names for part, data in parts.items()})
+        or trainable.nothing_to_learn(dataset, "pixel", sum(one.usable for one in learned), reasons)
     )
 
 

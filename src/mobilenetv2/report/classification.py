@@ -14,6 +14,7 @@ import numpy as np
 
 from mobilenetv2 import charts, evaluate, image, metrics, plots
 from mobilenetv2.data import check as checking
+from mobilenetv2.data import check_gallery
 from mobilenetv2.data.check import DataCheck, open_parts
 from mobilenetv2.data.classification import ClassificationData, Picture, is_there, open_classification, place, splits
 from mobilenetv2.errors import Error
@@ -105,7 +106,7 @@ def count_rows(facts: Facts) -> list[tuple[str, Mapping[str, int]]]:
 def gallery(facts: Facts) -> list[Html]:
     assert isinstance(facts.check, DataCheck)
     parts = {part: data for part, data in _parts(facts).items() if part in facts.check.counts}
-    return [photos(checking.gallery(facts.check, parts, most=GALLERY))] if parts else []
+    return [photos(check_gallery.gallery(facts.check, parts, most=GALLERY))] if parts else []
 
 
 def _accuracy(facts: Facts) -> Accuracy | None:

@@ -98,7 +98,7 @@ def open_segmentation_training(
     checked = segmentation_check.judge(parts, looked)
     if strict:
         refuse_findings(dataset, checked.findings)
-    sound = {part: [one for one in ones if _usable(one)] for part, ones in looked.items()}
+    sound = {part: [one for one in ones if one.usable] for part, ones in looked.items()}
     train = sound.get("train") or sound.get("all") or []
     reasons = [reason for _, reason in (*checked.unreadable, *checked.masks)]
     refuse(trainable.nothing_to_learn(dataset, "pixel", len(train), reasons))
@@ -109,7 +109,7 @@ def open_segmentation_training(
     else:
         train, val = _held_out(train, len(names), seed)
         notes.append(split_note(train, val, each="kind"))
-    if left_out := sum(not _usable(one) for ones in looked.values() for one in ones):
+    if left_out := sum(not one.usable for ones in looked.values() for one in ones):
         notes.append(f"{left_out} pictures left out")
     decoded = sum(4 * math.prod(one.size) for one in (*train, *val)) <= cache_bytes
     return SegmentationTrainingData(
@@ -121,10 +121,6 @@ def open_segmentation_training(
         check=checked,
         held_out=() if "val" in parts else tuple(place(one.sample.path, dataset) for one in val),
     )
-
-
-def _usable(one: Looked) -> bool:
-    return one.problem is None and one.mask_problem is None and not one.blank
 
 
 def _held_out(ones: Sequence[Looked], classes: int, seed: int) -> tuple[list[Looked], list[Looked]]:
