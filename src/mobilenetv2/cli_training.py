@@ -80,9 +80,17 @@ def train(
     classes: Classes = None,
     ignore: Ignore = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse data in which the check finds anything.")] = False,
-    freeze: Annotated[int | None, typer.Option(min=0, help="Keep the stem and this many blocks as they are.")] = None,
+    freeze: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Keep the first layers as they are: 1 is the stem, 2 the stem and the first block ..."
+        ),
+    ] = None,
     teacher: Annotated[str | None, typer.Option(help="Learn from this model's answers too.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out; a finished one with --set epochs=MORE.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
     devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a CPU, of each machine.")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
     precision: Annotated[str, typer.Option(help="auto, 32-true, bf16-mixed, 16-mixed.")] = "auto",
@@ -95,24 +103,40 @@ def train(
     from mobilenetv2.importers import load_any
 
     fit, recipes = training()
+    from mobilenetv2.train import hardware, with_settings
     from mobilenetv2.train import task as tasks
-    from mobilenetv2.train import with_settings
+    from mobilenetv2.train.failures import Interrupted
+    from mobilenetv2.train.run_folder import RunFolder
 
+    where = hardware.choose(accelerator="auto", devices=devices, nodes=nodes, precision=precision, workers=workers)
     named = (("images", images), ("labels", labels), ("classes", classes), ("ignore", ignore))
     places = {name: place for name, place in named if place is not None}
     kind = tasks.find(task or tasks.of_data(dataset, places)).name
     chosen = None
-    changes = [*([f"freeze={freeze + 1}"] if freeze else []), *(settings or [])]
+    changes = [*([] if freeze is None else [f"freeze={freeze}"]), *(settings or [])]
     if recipe is not None or changes or not resume:
-        base = recipes.default(kind, init=init is not None) if recipe is None else recipes.find(recipe, kind)
+        if recipe is not None:
+            base = recipes.find(recipe, kind)
+        else:  # what is said of a run that goes on changes its own recipe
+            base = RunFolder(out).own_recipe(kind) if resume else recipes.default(kind, init=init is not None)
         chosen = with_settings(base, changes)
     start, learned_from = (None if name is None else load_any(name) for name in (init, teacher))
-    run = fit(
-        dataset, out, task=kind, recipe=chosen, init=start, teacher=learned_from, resume=resume, strict=strict,
-        devices=devices, nodes=nodes, precision=precision, workers=workers, recompute=recompute, places=places,
-        command=None if resume else command_line(context),
-    )  # fmt: skip
-    show(run.text())
+    try:
+        run = fit(
+            dataset, out, task=kind, recipe=chosen, init=start, teacher=learned_from, resume=resume,
+            overwrite=overwrite, strict=strict, devices=devices, nodes=nodes, precision=precision, workers=workers,
+            recompute=recompute, places=places, command=None if resume else command_line(context),
+        )  # fmt: skip
+    except Interrupted as stop:
+        if where.first:
+            say(str(stop))
+        raise typer.Exit(stop.exit_code) from None
+    except Exception:
+        if where.first:
+            raise
+        raise typer.Exit(1) from None  # of several processes one speaks
+    if where.first:
+        show(run.text())
     if run.stopped:
         raise typer.Exit(130)
 

@@ -96,8 +96,8 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
         direct = target is None
         folder = Path(tempfile.gettempdir()) if target is None else target.parent
         folder.mkdir(parents=True, exist_ok=True)
-        # the suffix is kept: writers such as Pillow and matplotlib choose the format by it
-        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{path.stem[:40]}-", suffix=path.suffix[:40])
+        prefix, suffix = _temporary_name(path)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=suffix)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -119,6 +119,15 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def leftovers(path: str | os.PathLike[str]) -> list[Path]:
+    """The temporary files of `writing(path)` whose process was killed; nobody may be writing to `path` meanwhile."""
+    path = Path(path)
+    prefix, suffix = map(re.escape, _temporary_name(path))
+    name = re.compile(rf"{prefix}[a-z0-9_]{{8}}{suffix}")  # as tempfile makes them
+    folder = Path(os.path.realpath(path)).parent
+    return sorted(file for file in folder.glob(".*") if name.fullmatch(file.name) and not file.is_dir())
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
@@ -154,6 +163,12 @@ def parse_bytes(text: str, option: str) -> int:
         raise UsageError(f"{option} must be a number of bytes such as 512KB or 1MiB, got {text!r}")
     unit = 1024 if found[3] else 1000
     return int(float(found[1]) * unit ** " kmg".index(found[2].lower() or " "))
+
+
+def _temporary_name(path: Path) -> tuple[str, str]:
+    """How a temporary file's name begins and ends. Writers such as Pillow and matplotlib choose the format by its
+    suffix."""
+    return f".{path.stem[:40]}-", path.suffix[:40]
 
 
 def _umask() -> int:

@@ -115,14 +115,15 @@ def read(source: Source, *, max_pixels: int = MAX_PIXELS) -> UInt8Array:
 def size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Height and width of a picture file, upright, from its header alone: no pixel is decoded, a cut is not noticed.
 
-    A PNG whose EXIF stands behind its pixels counts as upright. Raises as `read` does.
+    Only of a PNG that has EXIF behind its pixels are these decoded too. Raises as `read` does.
     """
     name = os.fspath(path)
     with picture_files.opened(path) as file, picture_files.header(file, name) as image:
         reduced = 8 if image.format in ("JPEG", "MPO") else 1  # `load` may take it
         picture_guard.check_size(image, name, MAX_PIXELS, factor=reduced)
         width, height = image.size
-        return (width, height) if picture_files.orientation_of(image) >= 5 else (height, width)
+        turned = picture_files.stated_orientation(image, file, name) >= 5
+        return (width, height) if turned else (height, width)
 
 
 def stored(path: str | os.PathLike[str]) -> Image.Image:

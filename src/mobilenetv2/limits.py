@@ -45,8 +45,8 @@ STD = 1_000_000.0  # and 1 / this the least; published ones lie within 1 to 255
 LEAST_FRACTION = 1e-4  # of a side that the central crop keeps: a pixel of the largest input; TF-Slim's is 0.875
 
 # Pictures. The peak while one is read is estimated from its header by format and mode; see docs/data.md.
-PICTURE_MEMORY = 1 * GIB  # to decode one; 108 megapixels (12,000 x 9,000, telephones) take 760 MB as JPEG
-PICTURE_PIXELS = 150_000_000  # that are decoded: 150 million of RGB take 1.05 GB on the way; telephones have 108
+PICTURE_MEMORY = 1 * GIB  # to decode one; 108 megapixels (12,000 x 9,000, telephones) take 0.86 GB as JPEG
+PICTURE_PIXELS = 130_000_000  # that are decoded: as RGB they take 1.04 GB where EXIF turns them; telephones have 108
 REDUCED_PIXELS = 500_000_000  # of a JPEG that is decoded at 1/2, 1/4 or 1/8; telephones have 200, a camera's 400
 PICTURE_SIDE = 1_000_000  # JPEG's longest side is 65,535, WebP's 16,383; each row takes a pointer and 100 ns
 SLOW_PIXELS = 8_000_000  # of PPM and BMP files that Pillow decodes in Python, 1 to 2 s a megapixel

@@ -97,13 +97,13 @@ def decode(file: BinaryIO, name: str, max_pixels: int, reduction: Callable[[int,
     """`reduction` says for a JPEG's upright height and width by which factor it is decoded smaller."""
     with header(file, name) as image:
         width, height = image.size
-        orientation = orientation_of(image)
-        if orientation >= 5:
-            width, height = height, width
-        reducible = image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB") and 0 not in image.size
-        factor = reduction(height, width) if reducible else 1
+        factor = 1
+        if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB") and 0 not in image.size:
+            if orientation_of(image) >= 5:
+                width, height = height, width
+            factor = reduction(height, width)
         picture_guard.check_size(image, name, max_pixels, factor=factor)
-        picture_guard.check_cost(image, file, name, factor=factor, turned=orientation > 1)
+        picture_guard.check_cost(image, file, name, factor=factor)
         if factor > 1:
             image.draft(None, (image.width // factor, image.height // factor))
         load_pixels(image)
@@ -140,16 +140,26 @@ def rgb(image: Image.Image, name: str) -> UInt8Array:
     return pixels
 
 
-def orientation_of(image: Image.Image) -> int:
+def orientation_of(image: Image.Image, *, header_alone: bool = False) -> int:
     """EXIF orientation 1 to 8; 1 where there is none, where it cannot be read, and in a TIFF, which Pillow turns."""
     if image.format == "TIFF":
         return 1
     try:
         with _quiet():
-            found = image.getexif().get(0x0112, 1)
+            # a PNG's own method decodes its pixels first
+            exif = Image.Image.getexif(image) if header_alone else image.getexif()
+            found = exif.get(0x0112, 1)
     except _PILLOW_RAISES:
         return 1
     return found if isinstance(found, int) and found in _TURNS else 1
+
+
+def stated_orientation(image: ImageFile.ImageFile, file: BinaryIO, name: str) -> int:
+    """`orientation_of` from the header alone; of a PNG that has texts or EXIF behind its pixels, these are decoded."""
+    header_alone = image.format != "PNG" or not picture_guard.png_ends_with_texts(file)
+    if not header_alone:
+        picture_guard.check_cost(image, file, name)
+    return orientation_of(image, header_alone=header_alone)
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:

@@ -24,11 +24,12 @@ _STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2
 
 # Bytes a pixel takes in the decoder besides, measured as the peak of `image.read` on 25 megapixels of each mode and
 # compression (Pillow 13, Linux x86-64, 11.2026), rounded up.
-_DECODERS = {"JPEG": 0, "PNG": 0, "BMP": 0, "PPM": 0, "TGA": 1, "GIF": 2, "TIFF": 4, "WEBP": 12, "AVIF": 14}
+_DECODERS = {"JPEG": 0, "PNG": 0, "BMP": 0, "PPM": 0, "TGA": 1, "GIF": 2, "TIFF": 6, "WEBP": 12, "AVIF": 14}
 _DECODER_ELSE = 20  # JPEG 2000: 32 bits for each sample; pillow_heif
 _GIVEN = 3  # RGB
 _COEFFICIENT = 2  # bytes libjpeg keeps for each sample of a JPEG of several scans
 
+_PNG_TEXTS = frozenset((b"eXIf", b"tEXt", b"zTXt", b"iTXt"))
 _PYTHON_DECODERS = frozenset(("ppm", "ppm_plain", "bmp_rle"))  # loops in Python, 1 to 2 us a pixel
 _MARKER = re.compile(rb"\xff+([^\x00\x01\xff\xd0-\xd7])")  # not a stuffed FF, not a restart
 _PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
@@ -51,14 +52,14 @@ def check_size(image: Image.Image, name: str, max_pixels: int, *, factor: int = 
         raise ImageError(f"{name} has {width} x {height} pixels: the limit is {most:,}")
 
 
-def check_cost(image: ImageFile.ImageFile, file: BinaryIO, name: str, *, factor: int = 1, turned: bool = False) -> None:
-    """Raise `ImageError` for a picture that takes too much memory or time to decode; `turned` where EXIF turns it."""
+def check_cost(image: ImageFile.ImageFile, file: BinaryIO, name: str, *, factor: int = 1) -> None:
+    """Raise `ImageError` for a picture that takes too much memory or time to decode."""
     pixels = _reduced(image, factor)
     stored = _STORED.get(image.mode, 4) * pixels
     decoder = _DECODERS.get(image.format or "", _DECODER_ELSE) * pixels
     if image.format in ("JPEG", "MPO"):
         decoder = _check_scans(image, file, name)
-    needed = max(stored + decoder, stored + _GIVEN * pixels, 2 * stored * turned)
+    needed = max(stored + decoder, stored + _GIVEN * pixels, 2 * stored)  # twice where EXIF turns it
     if needed > limits.PICTURE_MEMORY:
         raise ImageError(
             f"{name} has {image.width} x {image.height} pixels, which take {needed / 1e6:,.0f} MB to decode as "
@@ -90,6 +91,19 @@ def check_tables(file: BinaryIO, name: str) -> None:
         pieces = max((count for tag, _, count in entries if tag in _TIFF_PIECES), default=0)
         if pieces > limits.TIFF_PIECES:
             raise ImageError(f"{name} (TIFF) has {pieces:,} strips or tiles: the limit is {limits.TIFF_PIECES:,}")
+
+
+def png_ends_with_texts(file: BinaryIO) -> bool:
+    """Whether chunks that may hold EXIF come after a PNG's pixels."""
+    place = file.tell()
+    file.seek(8)
+    kind = before = b""
+    while not (before == b"IDAT" and kind in _PNG_TEXTS) and len(head := file.read(8)) == 8:
+        before = b"IDAT" if kind == b"IDAT" else before
+        kind = head[4:]
+        file.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)
+    file.seek(place)
+    return before == b"IDAT" and kind in _PNG_TEXTS
 
 
 def jpeg_scans(content: bytes | memoryview | mmap.mmap, most: int) -> tuple[int, int]:

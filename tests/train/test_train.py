@@ -323,8 +323,8 @@ def test_ctrl_c_in_the_first_epoch_leaves_a_run_that_goes_on(train: TrainTiny, m
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(workers: int, colours: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib, dataclasses, torch\nfrom mobilenetv2.train import fit, recipes, run_folder\n"
-        "torch.set_num_threads(1)\nrun_folder._SAVE_EVERY_S = 0.02\n"
+        "import sys, pathlib, dataclasses, torch\nfrom mobilenetv2.train import fit, recipes, saver\n"
+        "torch.set_num_threads(1)\nsaver.SAVE_EVERY_S = 0.02\n"
         "folder = pathlib.Path(sys.argv[2])\nresume = (folder / 'run.json').exists()\n"
         "recipe = None if resume else recipes.from_json(eval(sys.argv[3]))\n"
         f"fit(pathlib.Path(sys.argv[1]), folder, recipe=recipe, resume=resume, overwrite=not resume, progress=False,"

@@ -120,8 +120,8 @@ def test_a_recipe_of_another_task_is_refused(dataset: Path, tmp_path: Path) -> N
 
 def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(dataset: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib, torch\nfrom mobilenetv2.train import fit, recipes, run_folder\n"
-        "torch.set_num_threads(1)\nrun_folder._SAVE_EVERY_S = 0.02\n"
+        "import sys, pathlib, torch\nfrom mobilenetv2.train import fit, recipes, saver\n"
+        "torch.set_num_threads(1)\nsaver.SAVE_EVERY_S = 0.02\n"
         "folder = pathlib.Path(sys.argv[2])\nresume = (folder / 'run.json').exists()\n"
         "recipe = None if resume else recipes.from_json(eval(sys.argv[3]), 'detection')\n"
         "fit(sys.argv[1], folder, recipe=recipe, resume=resume, progress=False, accelerator='cpu', workers=0)\n"

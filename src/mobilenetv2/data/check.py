@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,8 +17,8 @@ from mobilenetv2 import image, plots
 from mobilenetv2.data import shards
 from mobilenetv2.data.classification import ClassificationData, Sample, open_classification, splits
 from mobilenetv2.data.examine import Examined, examine
+from mobilenetv2.data.findings import with_absolute_files
 from mobilenetv2.data.folders import some
-from mobilenetv2.data.shard_files import absolute
 from mobilenetv2.data.shards import ShardMember
 from mobilenetv2.errors import FileError, ImageError
 from mobilenetv2.text import joined, plain
@@ -106,19 +105,7 @@ class DataCheck:
 
     def absolute(self) -> DataCheck:
         """The same with the whole path of every file, which holds in any folder."""
-
-        def whole(groups: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
-            return tuple(tuple(map(absolute, group)) for group in groups)
-
-        return dataclasses.replace(
-            self,
-            unreadable=tuple((absolute(file), why.replace(file, absolute(file))) for file, why in self.unreadable),
-            duplicates=whole(self.duplicates),
-            leaks=whole(self.leaks),
-            contradictions=whole(self.contradictions),
-            empty=tuple(map(absolute, self.empty)),
-            incomplete=tuple((absolute(file), what) for file, what in self.incomplete),
-        )
+        return with_absolute_files(self)
 
     def text(self) -> str:
         """The counts per class, and the findings."""

@@ -18,7 +18,7 @@ from mobilenetv2.data.annotation import FAULTS, Fault
 from mobilenetv2.data.check import GALLERY, Progress
 from mobilenetv2.data.classification import Sample
 from mobilenetv2.data.examine import Examined, examine_one
-from mobilenetv2.data.findings import listed, of_missing, of_same_bytes, same_bytes
+from mobilenetv2.data.findings import listed, of_missing, of_same_bytes, same_bytes, with_absolute_files
 from mobilenetv2.data.masks import IGNORE
 from mobilenetv2.data.segmentation import (
     AS_FOUND,
@@ -105,8 +105,8 @@ class SegmentationCheck:
         return self.occurs
 
     def absolute(self) -> SegmentationCheck:
-        """The same: its files are named as the data set was."""
-        return self
+        """The same with the whole path of every file, which holds in any folder."""
+        return with_absolute_files(self)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: every field, and "ok"."""
@@ -289,10 +289,10 @@ def gallery(found: SegmentationCheck, parts: Mapping[str, SegmentationData]) -> 
     for file, reason in found.unreadable[:GALLERY]:
         grey = np.full((96, 96, 3), 200, np.uint8)
         tiles.append(plots.Tile(plots.thumbnail(grey), (Path(file).name, reason.removeprefix(f"{file} ")), right=False))
-    wrong = [(*by_file[file], _short(reason, by_file[file][0])) for file, reason in found.masks]
-    wrong += [(*by_file[file], "all pixels are ignored") for file in found.blank]
+    wrong = [(*by_file[file], _short(reason, by_file[file][0])) for file, reason in found.masks if file in by_file]
+    wrong += [(*by_file[file], "all pixels are ignored") for file in found.blank if file in by_file]
     for groups, what in ((found.leaks, "in several parts"), (found.duplicates, "twice")):
-        wrong += [(*by_file[file], what) for group in groups for file in group]
+        wrong += [(*by_file[file], what) for group in groups for file in group if file in by_file]
     for sample, names, what in [one for one in wrong if str(one[0].path) not in bad][:GALLERY]:
         tiles.append(plots.Tile(_drawn(sample, names)[0], (what, sample.path.name), right=False))
     shown = bad | {str(sample.path) for sample, _, _ in wrong}
