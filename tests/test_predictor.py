@@ -161,16 +161,18 @@ def test_options_that_a_task_has_not_or_that_cannot_be_are_named(
 def test_a_detectors_thresholds_are_numbers_in_their_range(random_detector: RandomModel) -> None:
     detector = Predictor(ReferenceBackend(random_detector(size=64)))
     assert detector(photo(0), score=np.float32(0.5), iou=0, most=np.int64(3))  # pyright: ignore[reportArgumentType]
-    for name, value in (
-        ("score", float("nan")),
-        ("score", "0.5"),
-        ("iou", 2),
-        ("iou", True),
-        ("most", 0),
-        ("most", 1.0),
-    ):
+    wrong: list[dict[str, Any]] = [
+        {"score": float("nan")},
+        {"score": "0.5"},
+        {"iou": 2},
+        {"iou": True},
+        {"most": 0},
+        {"most": 1.0},
+    ]
+    for options in wrong:
+        (name,) = options
         with pytest.raises(UsageError, match=f"{name} must be"):
-            detector(photo(0), **{name: value})
+            detector(photo(0), **options)
 
 
 @pytest.mark.parametrize(

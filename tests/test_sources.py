@@ -52,9 +52,10 @@ def test_a_folder_is_not_followed_in_circles_and_its_pipes_are_not_opened(here: 
     touch("elsewhere/b.jpg")
     os.symlink(here / "elsewhere", "p/other")
     os.mkfifo("p/pipe.jpg")
+    os.symlink("gone.jpg", "p/link.jpg")
     found = sources.find(["p"])
     assert [photo.name for photo in found.photos] == ["p/a.jpg", "p/other/b.jpg"]
-    assert found.notes == ["p: 2 pictures; 1 file left out: 1 no regular files"]
+    assert found.notes == ["p: 2 pictures; 1 file left out: 1 links to nothing"]
     assert names("p/**/*.jpg") == ["p/a.jpg", "p/other/b.jpg"]
 
 

@@ -169,7 +169,7 @@ def of_arguments(arguments: Sequence[str]) -> str | None:
 def of_field(name: str, known: Iterable[str]) -> str | None:
     """A recipe's field, one of `known`, that other tools call `name`; None where there is none."""
     field = FIELDS.get(name.strip().lower().replace("-", "_"))
-    return field if field in known else None
+    return field if field is not None and field in known else None
 
 
 def rewritten(arguments: Sequence[str]) -> list[str]:

@@ -249,7 +249,7 @@ class _LeftOut:
         elif file.suffix.lower() not in ENDINGS:
             self.counts[file.suffix.lower() or "without an ending"] += 1
         elif not files.is_regular(file):
-            self.counts["no regular files"] += 1
+            self.counts["links to nothing"] += 1
         else:
             return True
         return False

@@ -107,8 +107,8 @@ def decode_detections(
     Raises `UsageError` for options out of their range, and `Error` where the outputs are not finite.
     """
     head = ssdlite.head_of(info.spec)
-    score = head.score_threshold if score is None else checks.number("score", score, 0, 1)
-    iou = head.iou_threshold if iou is None else checks.number("iou", iou, 0, 1)
+    score = head.score_threshold if score is None else float(checks.number("score", score, 0, 1))
+    iou = head.iou_threshold if iou is None else float(checks.number("iou", iou, 0, 1))
     most = head.most if most is None else checks.whole("most", most)
     height, width = info.preprocessing.size
     anchors_A4 = boxes.anchors(info.spec, (height, width))

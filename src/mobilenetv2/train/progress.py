@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich import progress as rich
 from rich.console import Console
 
+from mobilenetv2.text import LONGEST_LINE, plain
 from mobilenetv2.train.learner import Learner
 from mobilenetv2.train.run_folder import Row
 from mobilenetv2.train.task import Score
@@ -29,7 +30,7 @@ class Display:
 
     def say(self, line: str) -> None:
         if self._shown:
-            self._console.print(line, markup=False)
+            self._console.print(plain(line, LONGEST_LINE), markup=False, emoji=False)
 
     @contextlib.contextmanager
     def bar(self, title: str, *, after: float = 0) -> Iterator[Callable[[int, int], None] | None]:
