@@ -19,18 +19,36 @@ COMMAND_LINE = (
     "cli_paper",
     "cli_paper_figures",
     "cli_paper_tables",
+    "cli_predict",
     "cli_training",
     "terminal",
 )
 # A module imports from its own floor or from those below it, never from above.
 FLOORS: dict[str, int] = {
     **dict.fromkeys(
-        ("spec", "spec_fields", "errors", "complexity", "files", "installation", "labels", "text", "limits", "checks"),
+        (
+            "spec",
+            "spec_fields",
+            "errors",
+            "complexity",
+            "files",
+            "installation",
+            "labels",
+            "text",
+            "limits",
+            "checks",
+            "json_text",
+            "signatures",
+            "picture_formats",
+            "hints",
+        ),
         0,
     ),  # standard library only
     **dict.fromkeys(
         (
             "image",
+            "picture_files",
+            "picture_guard",
             "preprocessing",
             "resample",
             "boxes",
@@ -52,6 +70,7 @@ FLOORS: dict[str, int] = {
             "run_files",
             "upsample",
             "looks",
+            "sources",
         ),
         1,
     ),
@@ -74,6 +93,7 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(
         (
             *COMMAND_LINE,
+            "__main__",
             "demo",
             "benchmark",
             "paper",

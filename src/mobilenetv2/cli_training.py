@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mobilenetv2.cli_options import Classes, Dataset, Ignore, Images, Labels, Task, refuse
-from mobilenetv2.terminal import command_line, progress_bar, say, table
+from mobilenetv2.terminal import command_line, progress_bar, say, show, show_json, table
 
 
 def check(
@@ -54,7 +53,7 @@ def check(
         with progress_bar("check", "pictures") as advance:
             found = checking.check(dataset, parts, progress=advance)
         gallery = functools.partial(checking.write_gallery, found=found, parts=parts)
-    print(json.dumps(found.to_json(), ensure_ascii=False) if as_json else found.text())
+    show_json(found.to_json()) if as_json else show(found.text())
     if draw is not None:
         gallery(draw)
         say(f"drawn: {draw}")
@@ -113,7 +112,7 @@ def train(
         devices=devices, nodes=nodes, precision=precision, workers=workers, recompute=recompute, places=places,
         command=None if resume else command_line(context),
     )  # fmt: skip
-    print(run.text())
+    show(run.text())
     if run.stopped:
         raise typer.Exit(130)
 
@@ -129,11 +128,11 @@ def recipes(
 
     if as_json:
         for recipe in overview.named():
-            print(json.dumps(overview.to_json(recipe), ensure_ascii=False))
+            show_json(overview.to_json(recipe))
     else:
-        print(table(overview.rows(), header=overview.HEADER, right=(2, 3, 5)))
+        show(table(overview.rows(), header=overview.HEADER, right=(2, 3, 5)))
         for recipe in overview.named():
-            print(f"\n{recipe.name} ({recipe.task}): {overview.to_json(recipe)['source']}")
+            show(["", f"{recipe.name} ({recipe.task}): {overview.to_json(recipe)['source']}"])
     if draw is not None:
         files.write_bytes(draw, overview.curves())
         say(f"drawn: {draw}")
@@ -148,7 +147,7 @@ def report(
 
     with progress_bar("evaluate", "pictures", after=2) as advance:
         written = reporting.write(run, progress=advance)
-    print(json.dumps(reporting.read(run).to_json(), ensure_ascii=False) if as_json else written)
+    show_json(reporting.read(run).to_json()) if as_json else show(str(written))
 
 
 def training() -> tuple[Any, Any]:

@@ -20,7 +20,7 @@ from mobilenetv2.errors import TrainingError
 from mobilenetv2.evaluate import Evaluation, evaluate
 from mobilenetv2.predictor import Predictor, load
 from mobilenetv2.results import Classification
-from mobilenetv2.terminal import progress_bar, say, table
+from mobilenetv2.terminal import progress_bar, say, show, table
 from mobilenetv2.train import Recipe, TrainingRun, find, fit, schedule, speed
 from mobilenetv2.train.speed import IN_A_RUN, Speed
 
@@ -112,10 +112,10 @@ def demo(folder: Path, *, seconds: float = 90, pictures: int | None = None, seed
     files.write_bytes(confusion, charts.confusion(evaluation.confusion, evaluation.names))
     _write_contact_sheet(sheet, predictor, held_out)
 
-    print(_report(run, evaluation, predictor, time.monotonic() - began))
-    print(f"\npictures with answers: {sheet}\nconfusion matrix: {confusion}\nthe run: {run.report}\n")
+    show(_report(run, evaluation, predictor, time.monotonic() - began))
+    show(["", f"pictures with answers: {sheet}", f"confusion matrix: {confusion}", f"the run: {run.report}", ""])
     shown = Demo(run, evaluation, sheet, confusion)
-    print(_NEXT.format(model=run.model, picture=held_out.samples[0].path))
+    show(_NEXT.format(model=run.model, picture=held_out.samples[0].path))
     if advice := _advice(shown, folder, seconds):
         say(advice)
     return shown
@@ -126,15 +126,16 @@ def choose(measured: Speed | None, seconds: float, recipe: Recipe, *, pictures: 
 
     Smaller pictures teach less, but more of them are seen: a machine gets them that would see too few of full size.
     """
-    seen = float("inf")
-    if measured is not None:
-        for full, least in _FULL_SIZES:
-            recipe = _of_size(recipe, full)
-            seen = seconds * _pictures_per_second(measured, recipe)
-            if seen >= least:
-                break
+    if measured is None:
+        return Plan(pictures or PICTURES, HELD_OUT, dataclasses.replace(recipe, max_minutes=seconds / 60))
+    seen = 0.0
+    for full, least in _FULL_SIZES:
+        recipe = _of_size(recipe, full)
+        seen = seconds * _pictures_per_second(measured, recipe)
+        if seen >= least:
+            break
     held_out = int(min(HELD_OUT, max(_LEAST_HELD_OUT, seen / 10 // 100 * 100)))
-    last = 0.0 if measured is None else held_out / (_MEASURING * seen / seconds)  # seconds, after the last step
+    last = held_out / (_MEASURING * seen / seconds)  # seconds: they are measured after the last step
     fitting = next((count for count in _COUNTS if EPOCHS * count <= seen), _COUNTS[-1])
     recipe = dataclasses.replace(recipe, max_minutes=max(seconds - last, seconds / 2) / 60)
     return Plan(pictures or fitting, held_out, recipe)

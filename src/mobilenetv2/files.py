@@ -53,6 +53,22 @@ def read_bytes(path: str | os.PathLike[str], *, limit: int = limits.STREAM_BYTES
         return _bounded(stream, os.fspath(path), limit)
 
 
+@contextlib.contextmanager
+def on_disk(path: str | os.PathLike[str], *, limit: int = limits.STREAM_BYTES) -> Iterator[Path]:
+    """A regular file with what lies at `path`: for readers that open a file by its name, or more than once.
+
+    That is `path` itself, or a copy, removed at the end, of what a pipe or a device gives. Raises as `opened`.
+    """
+    with reading(path) as file:
+        if is_regular(file) or not file.exists():
+            yield file
+            return
+        with tempfile.TemporaryDirectory(prefix="mobilenetv2-") as folder:
+            copy = Path(folder) / "stream"
+            copy.write_bytes(read_bytes(path, limit=limit))
+            yield copy
+
+
 def is_regular(path: str | os.PathLike[str]) -> bool:
     """Whether a file lies there, or a link leads to one: no folder, pipe, device or socket.
 

@@ -22,6 +22,7 @@ from mobilenetv2.data.folders import some
 from mobilenetv2.data.shard_files import absolute
 from mobilenetv2.data.shards import ShardMember
 from mobilenetv2.errors import FileError, ImageError
+from mobilenetv2.text import joined, plain
 
 UNEVEN = 10  # times as many pictures in the largest class as in the smallest
 UNMIXED = 0.6  # of the classes that a shard would have by chance
@@ -121,18 +122,19 @@ class DataCheck:
 
     def text(self) -> str:
         """The counts per class, and the findings."""
-        width = max(5, *(len(name) for name in self.names))
+        names = [plain(name) for name in self.names]
+        width = max(5, *map(len, names))
         header = "".join(f"{part:>8}" for part in self.counts)
         lines = [f"{'class':{width}}{header}"]
         lines += [
             f"{name:{width}}" + "".join(f"{counts[i]:8,}" for counts in self.counts.values())
-            for i, name in enumerate(self.names)
+            for i, name in enumerate(names)
         ]
         lines.append(f"{'all':{width}}" + "".join(f"{sum(counts):8,}" for counts in self.counts.values()))
         if self.skipped:
             lines += ["", f"{self.skipped} files skipped: hidden, no pictures, or in no class's folder"]
         found = self.findings
-        return "\n".join([*lines, "", *found, f"{len(found)} findings" if found else "nothing wrong was found"])
+        return joined([*lines, "", *found, f"{len(found)} findings" if found else "nothing wrong was found"])
 
 
 def from_json(values: Mapping[str, Any]) -> DataCheck:

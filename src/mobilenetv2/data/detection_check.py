@@ -21,6 +21,7 @@ from mobilenetv2.data.detection import AS_FOUND, DetectionData, Places, open_par
 from mobilenetv2.data.findings import listed, of_missing, of_same_bytes, same_bytes
 from mobilenetv2.data.shard_files import absolute
 from mobilenetv2.errors import FileError, ImageError
+from mobilenetv2.text import joined, plain
 
 _GREY = np.full((plots.TILE, plots.TILE, 3), 200, np.uint8)
 
@@ -104,7 +105,7 @@ class DetectionCheck:
 
     def text(self) -> str:
         """The boxes per class, the pictures, and the findings: the first ones of each kind."""
-        rows = [(name, [counts[i] for counts in self.counts.values()]) for i, name in enumerate(self.names)]
+        rows = [(plain(name), [counts[i] for counts in self.counts.values()]) for i, name in enumerate(self.names)]
         rows.append(("all boxes", [sum(counts) for counts in self.counts.values()]))
         rows.append(("pictures", list(self.pictures.values())))
         rows.append(("of them without a box", list(self.without.values())))
@@ -112,7 +113,7 @@ class DetectionCheck:
         lines = [f"{'class':{width}}" + "".join(f"{part:>9}" for part in self.counts)]
         lines += [f"{name:{width}}" + "".join(f"{number:9,}" for number in numbers) for name, numbers in rows]
         lines.append("")
-        return "\n".join([*lines, *listed(self._by_kind())])
+        return joined([*lines, *listed(self._by_kind())])
 
 
 def from_json(values: Mapping[str, Any]) -> DetectionCheck:

@@ -31,6 +31,7 @@ from mobilenetv2.data.segmentation import (
 )
 from mobilenetv2.data.segmentation_augment import sizes_differ
 from mobilenetv2.errors import Error
+from mobilenetv2.text import joined, plain
 
 _CHUNK = 64  # pictures that wait in memory
 _LISTED = 3  # classes that are named below a picture, those with the most pixels
@@ -144,7 +145,7 @@ class SegmentationCheck:
         parts = list(self.pixels)
         totals = {part: sum(self.pixels[part]) for part in parts}
         rows: list[tuple[str, list[tuple[str, int | str]]]] = [
-            (name, [(_percent(self.pixels[part][i], totals[part]), self.occurs[part][i]) for part in parts])
+            (plain(name), [(_percent(self.pixels[part][i], totals[part]), self.occurs[part][i]) for part in parts])
             for i, name in enumerate(self.names)
         ]
         everything = {part: totals[part] + self.ignored[part] for part in parts}
@@ -155,7 +156,7 @@ class SegmentationCheck:
         table = (f"{name:{width}}" + "".join(f"{a:>10} {b:>8}" for a, b in cells) for name, cells in rows)
         lines = [head, *(line.rstrip() for line in table), ""]
         lines += [f"note: {note}" for note in self.notes]
-        return "\n".join([*lines, *listed(self._by_kind())])
+        return joined([*lines, *listed(self._by_kind())])
 
 
 def from_json(values: Mapping[str, Any]) -> SegmentationCheck:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mobilenetv2 import files
+from mobilenetv2 import files, limits
 from mobilenetv2.errors import FileError, WeightsError
 from mobilenetv2.importers.complete import BACKGROUND_NAMES
-from mobilenetv2.preprocessing import MAX_SIDE, Interpolation, Preprocessing, Resize
+from mobilenetv2.preprocessing import Interpolation, Preprocessing, Resize
 from mobilenetv2.spec import Activation, Background, Padding
 from mobilenetv2.spec_fields import OUTPUT_STRIDES
 
@@ -260,9 +260,9 @@ def _sides(path: Path, field: str, value: object) -> tuple[int, int]:
         sides = [value.get("height"), value.get("width")]
     match [sides, sides] if isinstance(sides, int) else sides:
         case [int(height), int(width)] if not {type(height), type(width)} & {bool}:
-            if min(height, width) >= 1 and max(height, width) <= MAX_SIDE:
+            if min(height, width) >= 1 and max(height, width) <= limits.SIDE:
                 return height, width
-    raise WeightsError(f"{path} has {field} {value!r:.80}, expected sides of 1 to {MAX_SIDE} pixels")
+    raise WeightsError(f"{path} has {field} {value!r:.80}, expected sides of 1 to {limits.SIDE} pixels")
 
 
 def _read(path: Path) -> Mapping[str, Any]:
