@@ -16,7 +16,7 @@ from mobilenetv2.complexity import complexity
 from mobilenetv2.data.classification import ClassificationData, open_classification
 from mobilenetv2.data.shape_sets import write_image_folder
 from mobilenetv2.data.shapes import CLASSES
-from mobilenetv2.errors import TrainingError
+from mobilenetv2.errors import TrainingError, UsageError
 from mobilenetv2.evaluate import Evaluation, evaluate
 from mobilenetv2.predictor import Predictor, load
 from mobilenetv2.results import Classification
@@ -104,7 +104,7 @@ def demo(folder: Path, *, seconds: float = 90, pictures: int | None = None, seed
         raise TrainingError(f"the demo was stopped; the model so far is {run.model}")
 
     say(f"4. evaluating {run.model}")
-    predictor = load(run.model)
+    predictor = _loaded(run.model)
     held_out = open_classification(folder / "pictures", classes=predictor.info, split="val")
     with progress_bar("evaluate", "pictures") as advance:
         evaluation = evaluate(predictor, held_out, progress=advance, batch=50)
@@ -119,6 +119,14 @@ def demo(folder: Path, *, seconds: float = 90, pictures: int | None = None, seed
     if advice := _advice(shown, folder, seconds):
         say(advice)
     return shown
+
+
+def _loaded(model: Path) -> Predictor:
+    try:
+        return load(model)
+    except UsageError as error:  # a system or CPU without an engine
+        say(f"note: {error}; torch answers here")
+        return load(model, backend="torch")
 
 
 def choose(measured: Speed | None, seconds: float, recipe: Recipe, *, pictures: int | None = None) -> Plan:
