@@ -83,6 +83,12 @@ def test_make_targets_named_in_the_pages_exist() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_nothing_is_installed_by_a_name_that_no_index_has(page: Path) -> None:
+    """It is not published: whoever takes the name would be installed."""
+    assert not re.findall(r"pip install [^\n]*mobilenetv2(?!-\d)(?:\[|'|\s|$)", page.read_text())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target

@@ -32,6 +32,7 @@ FLOORS: dict[str, int] = {
             "errors",
             "complexity",
             "files",
+            "installation",
             "labels",
             "text",
             "limits",

@@ -56,13 +56,13 @@ app.command()(cli_evaluate.evaluate)
 def import_(
     file: Annotated[str, typer.Argument(help="Another library's file or folder; with --to, a model file or zoo name.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The model file to write.")],
-    source: Annotated[str | None, typer.Option("--from", help="Its source, where it cannot be found out.")] = None,
+    source: Annotated[str | None, typer.Option("--from", help="Its source, where it cannot be detected.")] = None,
     to: Annotated[str | None, typer.Option("--to", help="The other way: write what torchvision reads.")] = None,
     labels: Annotated[Path | None, typer.Option(help="A text file of class names, one per line.")] = None,
-    background: Annotated[Background | None, typer.Option(help="Which output is no real class.")] = None,
+    background: Annotated[Background | None, typer.Option(help="Which output is the background class.")] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Input size in pixels, where the file does not say.")] = None,
     output_stride: Annotated[
-        int | None, typer.Option(help="8, 16 or 32: how much smaller the map of a network for masks is.")
+        int | None, typer.Option(help="8, 16 or 32: output stride of a segmentation network.")
     ] = None,
 ) -> None:
     """Make a model file of a torchvision, timm, Hugging Face, Keras, TFLite ... checkpoint."""
@@ -89,9 +89,11 @@ def info(
     model: Model,
     as_json: Json = False,
     plan: Annotated[bool, typer.Option("--plan", help="How the engine runs it: steps, schedules, memory.")] = False,
-    size: Annotated[int | None, typer.Option(min=1, help="The plan's input size in pixels; else the model's.")] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="The plan's input size in pixels; default: the model's.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, max=256, help="The plan's threads.")] = 1,
-    budget: Annotated[str | None, typer.Option(help="The plan's most memory for activations, such as 512KB.")] = None,
+    budget: Annotated[str | None, typer.Option(help="The plan's memory limit for activations, such as 512KB.")] = None,
     draw: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw what lives when in the plan's memory.")] = None,
 ) -> None:
     """Show what a model file holds."""
@@ -122,13 +124,13 @@ def info(
 def bench(
     model: Model,
     as_json: Json = False,
-    size: Annotated[int | None, typer.Option(min=1, help="Input size in pixels; else the model's.")] = None,
-    threads: Annotated[list[int] | None, typer.Option(min=1, max=256, help="Else 1, and all CPUs, at most 4.")] = None,
-    batch: Annotated[list[int] | None, typer.Option(min=1, help="Pictures per call; else 1.")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Input size in pixels; default: the model's.")] = None,
+    threads: Annotated[list[int] | None, typer.Option(min=1, max=256, help="Default: 1, and all CPUs up to 4.")] = None,
+    batch: Annotated[list[int] | None, typer.Option(min=1, help="Pictures per call; default: 1.")] = None,
     runtime: Annotated[
-        list[str] | None, typer.Option(help="Compare with this one; else all that are installed.")
+        list[str] | None, typer.Option(help="Compare with this one; default: all that are installed.")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns that each runtime gets.")] = 10,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds per runtime.")] = 10,
 ) -> None:
     """Measure how fast a model runs here, beside the other runtimes that are installed."""
     from mobilenetv2.benchmark import measure

@@ -47,7 +47,7 @@ def evaluate(
     dataset: Dataset,
     as_json: Json = False,
     split: Annotated[
-        str | None, typer.Option(help="The part of the data that is used; else val, test or train, the first there is.")
+        str | None, typer.Option(help="The part of the data to use; default: the first of val, test, train.")
     ] = None,
     beside: Annotated[
         str | None, typer.Option(metavar="OTHER", help="Classifiers: compare with this model, a file or a name.")
@@ -56,24 +56,26 @@ def evaluate(
     labels: Labels = None,
     classes: Classes = None,
     ignore: Ignore = None,
-    difficult: Annotated[Difficult | None, typer.Option(help="Boxes: VOC's difficult objects; else ignore.")] = None,
+    difficult: Annotated[
+        Difficult | None, typer.Option(help="Boxes: VOC's difficult objects; default: ignore.")
+    ] = None,
     score: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Boxes: the least score that is taken, 0 to 1; else 0.01.")
+        float | None, typer.Option(min=0, max=1, help="Boxes: score threshold, 0 to 1; default: 0.01.")
     ] = None,
     iou: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Boxes: the overlap that suppresses the less sure; else the model's own."),
+        typer.Option(min=0, max=1, help="Boxes: IoU threshold of non-maximum suppression; default: the model's own."),
     ] = None,
-    most: Annotated[int | None, typer.Option(min=1, help="Boxes: of a picture at most so many; else 200.")] = None,
+    most: Annotated[
+        int | None, typer.Option(min=1, help="Boxes: maximum detections per picture; default: 200.")
+    ] = None,
     multi_scale: MultiScale = False,
     slide: Slide = False,
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write scores, a table of the classes and charts here.")
     ] = None,
     save_mistakes: Annotated[Path | None, typer.Option(metavar="DIR", help="Draw wrong answers here.")] = None,
-    batch: Annotated[
-        int | None, typer.Option(min=1, help="Pictures at a time through the network; else 8, and 1 for masks.")
-    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Pictures per batch; default: 8, and 1 for masks.")] = None,
     backend: Backend = "engine",
     threads: Threads = None,
     resize: Resize = None,

@@ -36,7 +36,10 @@ Classes = Annotated[
     typer.Option(metavar="FILE", help="Boxes and masks: a class's name per line; for masks perhaps with a colour."),
 ]
 Ignore = Annotated[
-    int | None, typer.Option(min=0, max=255, help="Masks: the value of pixels that do not count; else found out.")
+    int | None,
+    typer.Option(
+        min=0, max=255, help="Masks: the value of pixels that do not count; default: detected from the masks."
+    ),
 ]
 MultiScale = Annotated[
     bool, typer.Option("--multi-scale", help="Masks: average six scales and their mirror images; 17 times the work.")
@@ -48,7 +51,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object per line on 
 Backend = Annotated[str, typer.Option(help="What runs the network: engine (compiled), torch or reference (NumPy).")]
 Threads = Annotated[
     int | None,
-    typer.Option(min=1, max=256, help="Threads of the engine (else all CPUs, at most 4) or torch."),
+    typer.Option(min=1, max=256, help="Threads of the engine (default: all CPUs up to 4) or torch."),
 ]
 Resize = Annotated[str | None, typer.Option(help="Shortest side in pixels before the crop, or none.")]
 Crop = Annotated[int | None, typer.Option(min=1, help="The network's input: the centre square of this many pixels.")]

@@ -19,7 +19,7 @@ app = typer.Typer(
 
 def _figure_verb(name: str) -> Callable[..., None]:
     def verb(
-        out: Annotated[Path | None, typer.Option(metavar="PNG", help="Where it is written; else NAME.png.")] = None,
+        out: Annotated[Path | None, typer.Option(metavar="PNG", help="Where it is written; default: NAME.png.")] = None,
         as_json: Json = False,
     ) -> None:
         path = out or Path(f"{name}.png")

@@ -11,7 +11,7 @@ import typer
 from mobilenetv2.cli_options import Json
 from mobilenetv2.terminal import say, show, show_json
 
-Out = Annotated[Path | None, typer.Option(metavar="PNG", help="Where it is written; else NAME.png.")]
+Out = Annotated[Path | None, typer.Option(metavar="PNG", help="Where it is written; default: NAME.png.")]
 
 
 def figure5(

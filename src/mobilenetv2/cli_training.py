@@ -16,7 +16,7 @@ from mobilenetv2.terminal import command_line, progress_bar, say, show, show_jso
 def check(
     dataset: Dataset,
     task: Annotated[
-        Task | None, typer.Option(help="What the data is for; else found out, COCO's files being for detection.")
+        Task | None, typer.Option(help="What the data is for; default: detected from it, COCO's files as detection.")
     ] = None,
     images: Images = None,
     labels: Labels = None,
@@ -66,9 +66,10 @@ def train(
     context: typer.Context,
     dataset: Dataset,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder of the run: model, metrics, checkpoints.")],
-    task: Annotated[Task | None, typer.Option(help="What the data is for; else found out.")] = None,
+    task: Annotated[Task | None, typer.Option(help="What the data is for; default: detected from it.")] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="A named set of hyper-parameters; finetune with --init, else the task's own.")
+        str | None,
+        typer.Option(help="A named set of hyper-parameters; default: finetune with --init, the task's own without."),
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Change one field of the recipe.")
@@ -95,7 +96,9 @@ def train(
     devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a CPU, of each machine.")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
     precision: Annotated[str, typer.Option(help="auto, 32-true, bf16-mixed, 16-mixed.")] = "auto",
-    workers: Annotated[int | None, typer.Option(min=0, help="Processes that decode; else as many as help.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that decode pictures; default: as many as help.")
+    ] = None,
     recompute: Annotated[
         bool, typer.Option("--recompute", help="Less memory, more time: compute wide tensors twice.")
     ] = False,

@@ -71,6 +71,7 @@ def test_batch_norm_and_activations_are_their_formulas() -> None:
     np.testing.assert_array_equal(reference.activate(x, "linear"), x)
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("padding", ["same", "symmetric"])
 @pytest.mark.parametrize("width", [0.35, 1.0, 1.4])
 @pytest.mark.parametrize("size", [96, 97, 224, 225])
