@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from accidents import (
     TASKS,
     differences,
@@ -27,7 +28,6 @@ from accidents import (
     result_of,
     session,
 )
-
 from mobilenetv2 import model_file
 from mobilenetv2.errors import Error
 from mobilenetv2.run_files import RunFiles
