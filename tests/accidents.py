@@ -46,10 +46,10 @@ def tiny(task: str, *changes: str) -> Recipe:
     return with_settings(recipes.default(task, init=False), settings)
 
 
-def session(sets: Path, task: str, out: Path, **options: Any) -> None:
-    """One session of a run: the first, or the next; a checkpoint after every step."""
+def session(sets: Path, task: str, out: Path, *, save_every_s: float = 0, **options: Any) -> None:
+    """One session of a run: the first, or the next. 0 seconds are a checkpoint after every step."""
     torch.set_num_threads(1)
-    saver.SAVE_EVERY_S = 0
+    saver.SAVE_EVERY_S = save_every_s
     report.write = lambda run, **_: Path(run) / "report.html"  # pyright: ignore[reportAttributeAccessIssue]
     resume = (out / "run.json").exists()
     fit(

@@ -196,7 +196,8 @@ def test_one_run_at_a_time_is_at_work_in_a_folder(stopped: RunFiles, sets: Path,
 
     pid = forked(hold)
     assert os.read(ready, 1) == b"x"
-    for options in ({"resume": True}, {"overwrite": True}, {}):
+    each: list[dict[str, Any]] = [{"resume": True}, {"overwrite": True}, {}]
+    for options in each:
         with pytest.raises(UsageError, match=rf"another run is at work in .*run \(process {pid}\)"):
             run_on(sets, stopped.path, **options)
     os.kill(pid, signal.SIGKILL)
