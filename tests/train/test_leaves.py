@@ -7,6 +7,7 @@ import functools
 import json
 import re
 import shlex
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mobilenetv2 import cli, files, report
+from accidents import TASKS, make_sets, tiny
+from mobilenetv2 import cli, files, model_file, report
 from mobilenetv2.errors import FileError, UsageError
 from mobilenetv2.model_file import ModelFile
 from mobilenetv2.run_files import RunFiles
@@ -66,6 +68,10 @@ def settings_of(run: TrainingRun) -> dict[str, Any]:
     return RunFiles(run.model.parent).read_settings()
 
 
+def run_page(folder: Path) -> str:
+    return DATE.sub("", (folder / "report.html").read_text())
+
+
 def test_a_run_leaves_a_report_and_what_it_takes_to_make_it_again_anywhere(
     train: Train, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,12 +110,18 @@ def test_a_stopped_run_has_a_report_too_and_keeps_its_command(train: Train, monk
         stopped = train(command="mobilenetv2 train 'two colours' --out runs/1 --set what=ever")
     assert stopped.stopped
     assert stopped.report is not None
-    assert "1 of 2 epochs are done" in stopped.report.read_text()
+    page = stopped.report.read_text()
+    assert "This run was interrupted: 1 of 2 epochs are done" in page
+    assert "1 of 2 epochs, interrupted" in page
+    assert "interrupted after 1 of 2 epochs" in stopped.text()
     began = settings_of(stopped)
     resumed = train(resume=True, recipe=None)
     ended = settings_of(resumed)
     assert resumed.report is not None
-    assert "has not ended" not in resumed.report.read_text()
+    page = resumed.report.read_text()
+    assert "interrupted" not in page
+    assert "in 2 sessions" in page
+    assert "in 2 sessions" in resumed.text()
     kept = ("command", "directory", "date", "notes", "fingerprint", "recipe")
     assert {name: ended[name] for name in kept} == {name: began[name] for name in kept}
     assert ended["finished"] is True
@@ -149,6 +161,38 @@ def test_a_run_that_takes_anothers_place_leaves_nothing_of_it(train: Train) -> N
     train(overwrite=True, recipe=dataclasses.replace(TINY, epochs=1))
     assert {path.name for path in folder.iterdir()} == before
     assert all("of the first" not in path.read_text() for path in (folder / "report.html", folder / "evaluation.json"))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_data_named_by_a_relative_path_is_reported_from_anywhere(
+    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With pictures of val that are in train: they were not measured, and are not."""
+    torch.set_num_threads(1)
+    data = make_sets(tmp_path / "sets") / task
+    if task == "detection":
+        known, copies = data / "train" / "0.png", [data / "val" / "1.png", data / "val" / "2.png"]
+    elif task == "segmentation":
+        known, copies = data / "images/train/00001.jpg", [data / f"images/val/0000{i}.jpg" for i in (1, 2)]
+    else:
+        known, *copies = sorted((data / "train").glob("*/*.jpg"))[:1] + sorted((data / "val").glob("*/*.jpg"))[:2]
+        copies = [known.parents[2] / "val" / known.parent.name / file.name for file in copies]
+    for file in copies:
+        shutil.copy(known, file)
+    monkeypatch.chdir(tmp_path)
+    run = fit(f"sets/{task}", "runs/1", recipe=tiny(task, "epochs=1"), progress=False, accelerator="cpu")
+    assert run.report == Path("runs/1/report.html")
+    folder = run.model.parent.resolve()
+    measured = json.loads((folder / "evaluation.json").read_text())["n"]
+    assert measured == model_file.read(folder / "model.safetensors").info.provenance["data"]["val"]
+    found = json.loads((folder / "check.json").read_text())
+    assert {Path(file).is_absolute() for group in found["leaks"] for file in group} == {True}
+    monkeypatch.chdir("/")
+    before = run_page(folder)
+    (folder / "evaluation.json").unlink()
+    report.write(folder)
+    assert run_page(folder) == before
+    assert json.loads((folder / "evaluation.json").read_text())["n"] == measured
 
 
 # ---- the command that repeats it

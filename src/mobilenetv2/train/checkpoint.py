@@ -7,6 +7,7 @@ import os
 import re
 import stat
 import zipfile
+import zlib
 from pathlib import Path
 
 from mobilenetv2 import files
@@ -73,6 +74,6 @@ def _problem(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as members:
             broken = members.testzip()
-    except (OSError, EOFError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zipfile.zlib.error):
+    except (OSError, EOFError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error):
         return "is no checkpoint of a run"
     return None if broken is None else "is damaged (a checksum in it is wrong)"

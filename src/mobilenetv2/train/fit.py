@@ -184,6 +184,7 @@ def fit(
         session = Session(folder, kind, recipe, going, data, first, facts, where)
         with quiet_lightning(), own_random_state(recipe.seed), keeping_memory():
             ended, saver, module = train(session, display, division, teacher=learned_from, recompute=recompute)
+        seconds = module.elapsed()
         page, problem = _report(folder, display) if where.first else (None, None)
         if problem is not None:
             display.say(problem)
@@ -195,7 +196,7 @@ def fit(
             epochs=int(saver.rows[-1]["epoch"]),
             planned=recipe.epochs,
             kept_epoch=int(kept["epoch"]),
-            seconds=module.elapsed(),
+            seconds=seconds,
             pictures_per_second=module.pictures / max(module.training_seconds, 1e-9),
             ended=ended,
             sessions=folder.read_settings()["sessions"],
