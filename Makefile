@@ -1,14 +1,19 @@
-# What people and CI call. Every target makes its own environment in .venv first.
+# What people and CI call. Every target makes its own environment in .venv first. Where PYTHON has PyTorch and torchvision
+# already, .venv uses those instead of installing them again: `make demo PYTHON=~/my/venv/bin/python`.
 PYTHON ?= python3
 BIN := .venv/bin
+SECONDS ?= 90
 
-.PHONY: demo test fuzz lint format docs bench clean
+.PHONY: demo test test-all fuzz lint format docs bench clean
 
 demo: .venv/.train            ## train a small network on generated pictures and show it working (about two minutes)
-	$(BIN)/mobilenetv2 demo
+	$(BIN)/mobilenetv2 demo --seconds $(SECONDS)
 
-test: .venv/.dev              ## every test; those that need the real weights and data are skipped, saying so
-	$(BIN)/pytest
+test: .venv/.dev              ## the fast tests of every part
+	$(BIN)/pytest -m "not slow" --durations=10
+
+test-all: .venv/.dev          ## every test; those that need the real weights and data are skipped, saying so
+	$(BIN)/pytest --durations=20
 
 CASES ?= 20000
 SEED ?= 0
@@ -40,13 +45,39 @@ bench: .venv/.dev             ## timings, written to bench/results (an hour; ins
 clean:
 	rm -rf .venv demo build dist
 
+# The folder with PYTHON's own PyTorch, if there is one that is new enough; empty otherwise.
+define FIND_TORCH
+from importlib.metadata import version
+from importlib.util import find_spec
+try:
+    new = [tuple(map(int, version(name).split(".")[:2])) for name in ("torch", "torchvision")] >= [(2, 6), (0, 21)]
+    print(find_spec("torch").submodule_search_locations[0].rsplit("torch", 1)[0] if new else "")
+except Exception:
+    print("")
+endef
+export FIND_TORCH
+
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
+	@torch=$$(cd / && $(PYTHON) -c "$$FIND_TORCH") && if [ -n "$$torch" ]; then \
+	    echo "$$torch" > $$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pytorch-of-its-own.pth; \
+	    echo "PyTorch is taken from $$torch"; \
+	fi
+
+define BEFORE_INSTALLING
+@if $(BIN)/python -c 'import importlib.util as i, sys; sys.exit(i.find_spec("torch") is None)'; then :; else \
+    echo "Installing PyTorch and what training needs into .venv. On Linux PyTorch comes with CUDA: about 6,000 MB of disk,"; \
+    echo "2 to 5 minutes. Its CPU-only build is far smaller: stop this (Ctrl-C), install torch and torchvision with"; \
+    echo ".venv/bin/pip as https://pytorch.org/get-started/locally/ says for CPU, and call make again."; \
+fi
+endef
 
 .venv/.train: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[train]'
+	$(BEFORE_INSTALLING)
+	$(BIN)/python -m pip install --editable '.[train]'
 	touch $@
 
 .venv/.dev: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BEFORE_INSTALLING)
+	$(BIN)/python -m pip install --editable '.[dev]'
 	touch $@ .venv/.train

@@ -21,6 +21,8 @@ from mobilenetv2.model_file import ModelFile, ModelInfo
 from mobilenetv2.spec import Spec
 from mobilenetv2.spec_fields import backbone, classifier, deeplab, network, ssdlite
 
+pytest_plugins = ["file_progress"]
+
 RandomModel = Callable[..., ModelFile]
 Pack = Callable[..., Path]
 
@@ -34,6 +36,28 @@ class Served:
 
 
 Serve = Callable[[Path], Served]
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses by markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`@pytest.mark.few(n)`: n of a test's cases, spread evenly, belong to `make test`; the others are slow.
+
+    So is what takes real weights or pictures: those are large.
+    """
+    cases: dict[tuple[object, ...], list[pytest.Item]] = {}
+    for item in items:
+        if "real_data" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
+        if item.get_closest_marker("few"):
+            cases.setdefault((item.path, item.parent, getattr(item, "originalname", item.name)), []).append(item)
+    for same in cases.values():
+        marker = same[0].get_closest_marker("few")
+        assert marker is not None
+        (keep,) = marker.args
+        fast = {round((i + 0.5) * len(same) / keep - 0.5) for i in range(keep)}
+        for number, item in enumerate(same):
+            if number not in fast:
+                item.add_marker("slow")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,6 +11,7 @@ from mobilenetv2.importers import import_file
 AGREE = 1e-5  # of the largest logit: float32 sums in different orders
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["tf2_mobilenet_v2_1.0_224_ptq", "mobilenet_v2_1.0_224_quant"])
 def test_engine_and_torch_give_the_same_first_answer_for_every_picture(real_data: Path, weights: str) -> None:
     model = import_file(real_data / "weights" / "google-coral" / f"{weights}.tflite")

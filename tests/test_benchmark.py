@@ -24,6 +24,7 @@ def small(random_model: RandomModel) -> ModelFile:
     return random_model(size=16, outputs=4, stages=((1, 8, 1, 1),), last_channels=16)
 
 
+@pytest.mark.slow
 def test_every_setting_is_measured_in_every_runtime(small: ModelFile) -> None:
     steps: list[tuple[int, int]] = []
     timings = measure.benchmark(
@@ -46,6 +47,7 @@ def test_every_setting_is_measured_in_every_runtime(small: ModelFile) -> None:
         assert min(turns) <= theirs.ratio <= max(turns)  # which is faster is the report's matter: CI machines are noisy
 
 
+@pytest.mark.slow
 def test_detectors_are_measured_too(random_detector: RandomModel) -> None:
     head = {"taps": ("s2.expanded", "out"), "extras": (8,), "anchors": [[(0.2, 0.3)]] * 3}
     model = random_detector(size=32, head=head, stages=((1, 8, 1, 1), (2, 8, 1, 2)), last_channels=16)
@@ -54,6 +56,7 @@ def test_detectors_are_measured_too(random_detector: RandomModel) -> None:
     assert all(timing.problem is None and timing.difference < 1e-5 for timing in timings)
 
 
+@pytest.mark.slow
 def test_what_computes_something_else_is_not_timed(small: ModelFile, tmp_path: Path) -> None:
     stem = tmp_path / "model"
     measure.prepare(small, stem, (16, 16))
@@ -67,6 +70,7 @@ def test_what_computes_something_else_is_not_timed(small: ModelFile, tmp_path: P
     assert f"engine: not timed: {timing.problem}" in measure.text([timing])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("align_corners", [True, False])
 def test_masks_are_the_same_from_a_runtimes_graph_and_from_the_engines_code(
     random_segmenter: RandomModel, tmp_path: Path, align_corners: bool

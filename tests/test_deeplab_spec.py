@@ -60,12 +60,12 @@ def test_a_segmentation_model_survives_its_file(random_segmenter, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"classes": 0}, "classes must be a whole number from 1 up, got 0"),
+        ({"classes": 0}, "classes must be a whole number from 1 to 255, got 0"),
         ({"classes": 255}, "at most 255 with the background, got 256"),
-        ({"rates": ()}, "rates must be whole numbers from 1 up, at least one"),
+        ({"rates": ()}, "rates must have 1 to 64 entries, got 0"),
         ({"rates": "6"}, "rates must be a list"),
         ({"aspp": 2}, "aspp must be True or False, got 2"),
-        ({"bn_eps": 0}, "bn_eps must be a number between 0 and 1, got 0"),
+        ({"bn_eps": 0}, "bn_eps must be a number above 0 and below 1, got 0"),
         ({"heads": 2}, "unknown field 'heads' of the segmentation head"),
     ],
 )

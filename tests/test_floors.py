@@ -19,17 +19,36 @@ COMMAND_LINE = (
     "cli_paper",
     "cli_paper_figures",
     "cli_paper_tables",
+    "cli_predict",
     "cli_training",
     "terminal",
 )
 # A module imports from its own floor or from those below it, never from above.
 FLOORS: dict[str, int] = {
     **dict.fromkeys(
-        ("spec", "spec_fields", "errors", "complexity", "files", "labels", "text", "limits", "checks"), 0
+        (
+            "spec",
+            "spec_fields",
+            "errors",
+            "complexity",
+            "files",
+            "labels",
+            "text",
+            "limits",
+            "checks",
+            "json_text",
+            "signatures",
+            "picture_formats",
+            "hints",
+            "installation",
+        ),
+        0,
     ),  # standard library only
     **dict.fromkeys(
         (
             "image",
+            "picture_files",
+            "picture_guard",
             "preprocessing",
             "resample",
             "boxes",
@@ -51,6 +70,7 @@ FLOORS: dict[str, int] = {
             "run_files",
             "upsample",
             "looks",
+            "sources",
         ),
         1,
     ),
@@ -73,6 +93,7 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(
         (
             *COMMAND_LINE,
+            "__main__",
             "demo",
             "benchmark",
             "paper",
@@ -85,7 +106,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "torch": ("nn", "train", "importers.torchvision_export", "benchmark.runtimes", "benchmark.convert"),
     "torchvision": ("train",),
     "lightning": ("train",),
-    "h5py": ("importers.keras",),
+    "h5py": ("importers.hdf5", "importers.keras"),
     "tflite": ("importers.tflite",),
     "pycocotools": ("detection_metrics", "data.coco_masks", "results.segmentation"),
     "yaml": ("data.yolo_plan",),

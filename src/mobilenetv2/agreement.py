@@ -18,6 +18,7 @@ from mobilenetv2.evaluate import Evaluation, cut, json_number
 from mobilenetv2.model_file import ModelInfo
 from mobilenetv2.predictor import Predictor
 from mobilenetv2.results import Prediction
+from mobilenetv2.text import joined, plain
 
 LISTED = 10  # differences in the text
 DRAWN = 60  # differences on the contact sheet
@@ -97,9 +98,9 @@ class Agreement:
     def text(self) -> str:
         """The first model's evaluation; then the scores of both, how often they agree, and where they differ."""
         kappa = "not defined" if math.isnan(self.kappa) else f"{self.kappa:.3f}"
-        return "\n".join(
+        return joined(
             [
-                self.first.text(),
+                *self.first.text().split("\n"),
                 "",
                 *self._scores(),
                 f"the same first answer on {self.same:,} of {self.n:,} pictures, {100 * self.same / self.n:.2f} %; "
@@ -116,9 +117,10 @@ class Agreement:
         return self.text()
 
     def _scores(self) -> list[str]:
-        width = max(map(len, self.models)) + len("second: ")
+        models = [plain(name) for name in self.models]
+        width = max(map(len, models)) + len("second: ")
         lines = [f"{'two models':{width}}  top-1 %  95 % interval  top-5 %  ECE %"]
-        for place, name, found in zip(("first", "second"), self.models, (self.first, self.second), strict=True):
+        for place, name, found in zip(("first", "second"), models, (self.first, self.second), strict=True):
             low, high = (100 * bound for bound in found.interval95)
             lines.append(
                 f"{place + ': ' + name:{width}}  {100 * found.top1:7.2f}  {f'{low:.1f} to {high:.1f}':>13}"

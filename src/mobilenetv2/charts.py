@@ -148,6 +148,8 @@ def curves(rows: Sequence[Mapping[str, float]], kept: int | None = None) -> byte
                 # dots where the line alone would be hard to see
                 axes.plot(*zip(*points, strict=True), color=colour, lw=2, label=label or None, marker="o",
                           ms=4 if len(points) <= DOTS else 0)  # fmt: skip
+        if title == "learning rate" and len(rows) == 1:  # a rate of 0 alone would get an axis with negative ones
+            axes.set_ylim(0, 1.08 * rows[0]["learning_rate"] or 1e-3)
         axes.set_title(title, fontsize=11)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

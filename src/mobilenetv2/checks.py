@@ -66,10 +66,10 @@ def choice(name: str, value: Any, choices: Iterable[Any], *, error: Kind = Usage
     raise error(f"{name} must be {either(known)}, got {quoted(value)}")
 
 
-def text(name: str, value: Any, most: int, *, error: Kind = UsageError) -> str:
-    """A text of 1 to `most` characters that UTF-8 can write."""
-    if not isinstance(value, str) or not 1 <= len(value) <= most:
-        raise error(f"{name} must be a text of 1 to {most:,} characters, got {quoted(value)}")
+def text(name: str, value: Any, most: int, *, least: int = 1, error: Kind = UsageError) -> str:
+    """A text of `least` to `most` characters that UTF-8 can write."""
+    if not isinstance(value, str) or not least <= len(value) <= most:
+        raise error(f"{name} must be a text of {least} to {most:,} characters, got {quoted(value)}")
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -90,7 +90,9 @@ def items(
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
         raise error(f"{name} must be a list, got {quoted(value)}")
     if not least <= len(value) <= most:
-        raise error(f"{name} must have {least:,} to {most:,} entries, got {len(value):,}")
+        wanted = f"{most:,}" if least == most else f"{least:,} to {most:,}"
+        shown = f": {quoted(value)}" if len(value) <= 8 else ""  # not the work of writing a list of millions
+        raise error(f"{name} must have {wanted} entries, got {len(value):,}{shown}")
     return tuple(check(item) for item in value)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -28,8 +27,9 @@ from mobilenetv2.cli_options import (
     Threads,
     pixels_or_none,
     refuse,
+    refuse_swapped,
 )
-from mobilenetv2.terminal import progress_bar, say
+from mobilenetv2.terminal import progress_bar, say, say_notes, show, show_json
 
 if TYPE_CHECKING:
     from mobilenetv2.data.detection import Places
@@ -82,6 +82,7 @@ def evaluate(
     """Measure a model on labelled pictures."""
     from mobilenetv2.predictor import load
 
+    refuse_swapped(model, dataset)
     ways = {"backend": backend, "threads": threads, "resize": pixels_or_none(resize), "crop": crop}
     predictor = load(model, **ways)
     of_detection = {"--difficult": difficult, "--score": score, "--iou": iou, "--most": most}
@@ -109,7 +110,7 @@ def evaluate(
         other = None if beside is None else (beside, load(beside, **ways))
         measured = _classifier((model, predictor), other, dataset, split, batch=batch or 8)
     shown = measured.shown
-    print(json.dumps(shown.to_json(), ensure_ascii=False) if as_json else shown.text())
+    show_json(shown.to_json()) if as_json else show(shown.text())
     if report is not None:
         say(f"report: {measured.write_report(report)}")
     if save_mistakes is not None:
@@ -140,7 +141,7 @@ def _classifier(
     (model, predictor) = one
     with progress_bar("index", "shards") as indexed:
         data = open_classification(dataset, classes=predictor.info, split=split, progress=indexed)
-    _say_notes(data.notes)
+    say_notes(data.notes)
     with progress_bar("evaluate", "pictures") as advance:
         if other is None:
             found = evaluation.evaluate(predictor, data, progress=advance, batch=batch)
@@ -157,7 +158,7 @@ def _detector(predictor: Predictor, dataset: str, split: str | None, places: Pla
     from mobilenetv2.data.detection import open_detection
 
     data = open_detection(dataset, split=split, places=places, classes=predictor.info)
-    _say_notes(data.notes)
+    say_notes(data.notes)
     with progress_bar("evaluate", "pictures") as advance:
         found = evaluate_detection.evaluate(predictor, data, progress=advance, **options)
     write = partial(detection_report.write_report, found)
@@ -172,13 +173,8 @@ def _segmenter(
 
     names = evaluate_segmentation.class_names(predictor.info)
     data = open_segmentation(dataset, split=split, places=places, classes=names)
-    _say_notes(data.notes)
+    say_notes(data.notes)
     with progress_bar("evaluate", "pictures") as advance:
         found = evaluate_segmentation.evaluate(predictor, data, progress=advance, **options)
     write = partial(segmentation_report.write_report, found)
     return _Measured(found, write, partial(segmentation_report.save_mistakes, found))
-
-
-def _say_notes(notes: Sequence[str]) -> None:
-    for note in notes:
-        say(f"note: {note}")

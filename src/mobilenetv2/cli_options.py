@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -58,6 +59,13 @@ def refuse(given: Mapping[str, object], whose: str) -> None:
     for option, value in given.items():
         if value is not None:
             raise UsageError(f"{option} is not for {whose}: leave it out")
+
+
+def refuse_swapped(model: str, dataset: str) -> None:
+    """Raises `UsageError` where a model file stands for the data, and something else that exists for the model."""
+    ending = ".safetensors"
+    if dataset.endswith(ending) and os.path.isfile(dataset) and not model.endswith(ending) and os.path.exists(model):
+        raise UsageError(f"{dataset} is a model file and no data set: are the model and the data swapped?")
 
 
 def pixels_or_none(resize: str | None) -> int | Literal["none"] | None:

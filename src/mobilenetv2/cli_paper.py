@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +10,7 @@ import typer
 
 from mobilenetv2 import cli_paper_figures, cli_paper_tables, paper
 from mobilenetv2.cli_options import Json
-from mobilenetv2.terminal import say
+from mobilenetv2.terminal import say, show_json
 
 app = typer.Typer(
     help="The paper's tables and figures, recomputed beside what it prints.", no_args_is_help=True, add_completion=False
@@ -26,7 +25,7 @@ def _figure_verb(name: str) -> Callable[..., None]:
         path = out or Path(f"{name}.png")
         facts = paper.figure(name)(path)
         if as_json:
-            print(json.dumps({"figure": name, "file": str(path), **facts}, ensure_ascii=False))
+            show_json({"figure": name, "file": str(path), **facts})
         else:
             say(f"{path}: written")
 
@@ -57,6 +56,6 @@ def everything(
     files.write_json(out / "tables.json", found["tables"])
     files.write_json(out / "figures.json", facts)
     if as_json:
-        print(json.dumps(found, ensure_ascii=False))
+        show_json(found)
     else:
         say(f"{out}: {len(tables)} tables, {len(facts)} figures")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mobilenetv2.cli_options import Json
-from mobilenetv2.terminal import say
+from mobilenetv2.terminal import say, show, show_json
 
 Out = Annotated[Path | None, typer.Option(metavar="PNG", help="Where it is written; else NAME.png.")]
 
@@ -50,7 +49,7 @@ def figure6(
     if starts is not None:
         training()
         for command in figure6.write_starts(starts):
-            print(command)
+            show([command])
         return
     result = None
     if train:
@@ -62,7 +61,7 @@ def figure6(
     facts = figure6.write(path, result=result)
     if not as_json:
         for curve in facts["curves"]:
-            print(f"{curve['accuracy']:.1f} ± {curve['spread']:.1f} %  {curve['name']}")
+            show(f"{curve['accuracy']:.1f} ± {curve['spread']:.1f} %  {curve['name']}")
     _show("figure6", path, facts, as_json)
 
 
@@ -85,7 +84,7 @@ def figure7(
 
 def _show(name: str, path: Path, facts: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"figure": name, "file": str(path), **facts}, ensure_ascii=False))
+        show_json({"figure": name, "file": str(path), **facts})
     else:
         say(f"{path}: written")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,8 @@ import typer
 from mobilenetv2 import paper
 from mobilenetv2.cli_options import Json, MultiScale
 from mobilenetv2.errors import UsageError
-from mobilenetv2.terminal import progress_bar
+from mobilenetv2.terminal import progress_bar, show, show_json
+from mobilenetv2.text import json_line
 
 if TYPE_CHECKING:
     from mobilenetv2.paper.cells import Table
@@ -157,12 +157,13 @@ def _write(made: Callable[[], Table], *, as_json: bool, markdown: bool, out: Pat
     if as_json and markdown:
         raise UsageError("--json and --markdown exclude each other: give one of them")
     table = made()
-    text = json.dumps(table.to_json(), ensure_ascii=False) if as_json else ""
-    text = text or (table.markdown() if markdown else table.text())
-    if out is None:
-        print(text)
-    else:
+    if out is not None:
+        text = json_line(table.to_json()) if as_json else table.markdown() if markdown else table.text()
         files.write_text(out, text + "\n")
+    elif as_json:
+        show_json(table.to_json())
+    else:
+        show(table.markdown() if markdown else table.text())
 
 
 VERBS: dict[str, Callable[..., None]] = {

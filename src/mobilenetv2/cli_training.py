@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mobilenetv2.cli_options import Classes, Dataset, Ignore, Images, Labels, Task, refuse
-from mobilenetv2.terminal import command_line, progress_bar, say, table
+from mobilenetv2.errors import Error, MissingExtraError
+from mobilenetv2.terminal import command_line, progress_bar, say, show, show_json, table
 
 
 def check(
@@ -54,7 +54,7 @@ def check(
         with progress_bar("check", "pictures") as advance:
             found = checking.check(dataset, parts, progress=advance)
         gallery = functools.partial(checking.write_gallery, found=found, parts=parts)
-    print(json.dumps(found.to_json(), ensure_ascii=False) if as_json else found.text())
+    show_json(found.to_json()) if as_json else show(found.text())
     if draw is not None:
         gallery(draw)
         say(f"drawn: {draw}")
@@ -81,9 +81,17 @@ def train(
     classes: Classes = None,
     ignore: Ignore = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse data in which the check finds anything.")] = False,
-    freeze: Annotated[int | None, typer.Option(min=0, help="Keep the stem and this many blocks as they are.")] = None,
+    freeze: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Keep the first layers as they are: 1 is the stem, 2 the stem and the first block ..."
+        ),
+    ] = None,
     teacher: Annotated[str | None, typer.Option(help="Learn from this model's answers too.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out; a finished one with --set epochs=MORE.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.")] = False,
     devices: Annotated[int, typer.Option(min=1, help="GPUs, or processes on a CPU, of each machine.")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
     precision: Annotated[str, typer.Option(help="auto, 32-true, bf16-mixed, 16-mixed.")] = "auto",
@@ -96,24 +104,40 @@ def train(
     from mobilenetv2.importers import load_any
 
     fit, recipes = training()
+    from mobilenetv2.train import hardware, with_settings
     from mobilenetv2.train import task as tasks
-    from mobilenetv2.train import with_settings
+    from mobilenetv2.train.failures import Interrupted
+    from mobilenetv2.train.run_folder import RunFolder
 
+    where = hardware.choose(accelerator="auto", devices=devices, nodes=nodes, precision=precision, workers=workers)
     named = (("images", images), ("labels", labels), ("classes", classes), ("ignore", ignore))
     places = {name: place for name, place in named if place is not None}
     kind = tasks.find(task or tasks.of_data(dataset, places)).name
     chosen = None
-    changes = [*([f"freeze={freeze + 1}"] if freeze else []), *(settings or [])]
+    changes = [*([] if freeze is None else [f"freeze={freeze}"]), *(settings or [])]
     if recipe is not None or changes or not resume:
-        base = recipes.default(kind, init=init is not None) if recipe is None else recipes.find(recipe, kind)
+        if recipe is not None:
+            base = recipes.find(recipe, kind)
+        else:  # what is said of a run that goes on changes its own recipe
+            base = RunFolder(out).own_recipe(kind) if resume else recipes.default(kind, init=init is not None)
         chosen = with_settings(base, changes)
     start, learned_from = (None if name is None else load_any(name) for name in (init, teacher))
-    run = fit(
-        dataset, out, task=kind, recipe=chosen, init=start, teacher=learned_from, resume=resume, strict=strict,
-        devices=devices, nodes=nodes, precision=precision, workers=workers, recompute=recompute, places=places,
-        command=None if resume else command_line(context),
-    )  # fmt: skip
-    print(run.text())
+    try:
+        run = fit(
+            dataset, out, task=kind, recipe=chosen, init=start, teacher=learned_from, resume=resume,
+            overwrite=overwrite, strict=strict, devices=devices, nodes=nodes, precision=precision, workers=workers,
+            recompute=recompute, places=places, command=None if resume else command_line(context),
+        )  # fmt: skip
+    except Interrupted as stop:
+        if where.first:
+            say(str(stop))
+        raise typer.Exit(stop.exit_code) from None
+    except Error:
+        if where.first:
+            raise
+        raise typer.Exit(1) from None  # of several processes that fail alike one speaks
+    if where.first:
+        show(run.text())
     if run.stopped:
         raise typer.Exit(130)
 
@@ -129,11 +153,11 @@ def recipes(
 
     if as_json:
         for recipe in overview.named():
-            print(json.dumps(overview.to_json(recipe), ensure_ascii=False))
+            show_json(overview.to_json(recipe))
     else:
-        print(table(overview.rows(), header=overview.HEADER, right=(2, 3, 5)))
+        show(table(overview.rows(), header=overview.HEADER, right=(2, 3, 5)))
         for recipe in overview.named():
-            print(f"\n{recipe.name} ({recipe.task}): {overview.to_json(recipe)['source']}")
+            show(["", f"{recipe.name} ({recipe.task}): {overview.to_json(recipe)['source']}"])
     if draw is not None:
         files.write_bytes(draw, overview.curves())
         say(f"drawn: {draw}")
@@ -148,7 +172,7 @@ def report(
 
     with progress_bar("evaluate", "pictures", after=2) as advance:
         written = reporting.write(run, progress=advance)
-    print(json.dumps(reporting.read(run).to_json(), ensure_ascii=False) if as_json else written)
+    show_json(reporting.read(run).to_json()) if as_json else show(str(written))
 
 
 def training() -> tuple[Any, Any]:
@@ -156,7 +180,5 @@ def training() -> tuple[Any, Any]:
     try:
         from mobilenetv2.train import fit, recipes
     except ModuleNotFoundError as error:
-        from mobilenetv2.errors import MissingExtraError
-
         raise MissingExtraError(str(error.name), extra="train", needed_for="training") from None
     return fit, recipes

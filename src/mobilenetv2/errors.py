@@ -21,6 +21,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from mobilenetv2.installation import command_for
 from mobilenetv2.text import LONGEST_MESSAGE, plain, quoted
 
 
@@ -77,10 +78,10 @@ class BenchmarkError(Error):
 
 
 class MissingExtraError(Error):
-    """`package` is missing; `extra` is the name in `pip install 'mobilenetv2[extra]'` that brings it."""
+    """`package` is missing; `extra` is the name of what `installation.command_for` installs."""
 
     def __init__(self, package: str, *, extra: str, needed_for: str) -> None:
-        super().__init__(f"{needed_for} needs {package}: pip install 'mobilenetv2[{extra}]'")
+        super().__init__(f"{needed_for} needs {package}: {command_for(extra)}")
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:

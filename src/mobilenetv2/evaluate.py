@@ -22,6 +22,7 @@ from mobilenetv2.errors import DatasetError, Error, FileError, ImageError, Usage
 from mobilenetv2.metrics import Calibration, ConfusionMatrix, Macro, PerClass, Reliability, TopK
 from mobilenetv2.predictor import Predictor
 from mobilenetv2.results import Classification
+from mobilenetv2.text import LONGEST_LINE, joined, plain
 
 TOP = 5
 WEAKEST = 10  # classes that the text lists
@@ -131,7 +132,7 @@ class Evaluation:
         ]
         if self.unreadable:
             lines.append(f"{len(self.unreadable)} pictures could not be read and are left out")
-        return "\n".join([*lines, *self._class_table(), *self._confused()])
+        return joined([*lines, *self._class_table(), *self._confused()])
 
     def __str__(self) -> str:
         return self.text()
@@ -168,7 +169,9 @@ class Evaluation:
         pairs = metrics.confused_pairs(self.confusion, limit=5)
         if not pairs:
             return []
-        shown = [f"  {count:4d}  {self.names[true]} -> {self.names[answer]}" for true, answer, count in pairs]
+        shown = [
+            f"  {count:4d}  {plain(self.names[true])} -> {plain(self.names[answer])}" for true, answer, count in pairs
+        ]
         return ["", "most often confused (true -> answer):", *shown]
 
 
@@ -306,7 +309,8 @@ def json_number(value: float) -> float | None:
 
 
 def cut(text: str, width: int) -> str:
-    """`text` in at most `width` letters; "…" ends it where some are missing."""
+    """`text`, made safe to show, in at most `width` letters; "…" ends it where some are missing."""
+    text = plain(text[:LONGEST_LINE], None)
     return text if len(text) <= width else text[: width - 1] + "…"
 
 

@@ -21,6 +21,7 @@ from mobilenetv2.evaluate import WEAKEST, cut, json_number
 from mobilenetv2.predictor import Predictor
 from mobilenetv2.results import Detections, coco_categories
 from mobilenetv2.spec import ssdlite
+from mobilenetv2.text import joined, plain
 
 LEAST_SCORE = 0.01  # average precision needs the unsure boxes too
 MOST = 200  # boxes of a picture, as in SSD's own evaluation; the 100 surest of each class are all that COCO's looks at
@@ -170,7 +171,7 @@ class DetectionEvaluation:
         ]
         if self.unreadable:
             lines.append(f"{len(self.unreadable)} pictures could not be read and are left out")
-        return "\n".join([*lines, *self._class_table(), *self._confused()])
+        return joined([*lines, *self._class_table(), *self._confused()])
 
     def __str__(self) -> str:
         return self.text()
@@ -199,7 +200,9 @@ class DetectionEvaluation:
         pairs = metrics.confused_pairs(self.confusion[:-1], limit=5)
         if not pairs:
             return []
-        shown = [f"  {count:4d}  {self.names[true]} -> {self.names[found]}" for true, found, count in pairs]
+        shown = [
+            f"  {count:4d}  {plain(self.names[true])} -> {plain(self.names[found])}" for true, found, count in pairs
+        ]
         return ["", "most often confused (true -> found):", *shown]
 
 

@@ -21,6 +21,7 @@ from mobilenetv2.evaluate import cut, json_number
 from mobilenetv2.predictor import Predictor
 from mobilenetv2.results import Segmentation, class_names
 from mobilenetv2.segmentation_metrics import Band, BoundaryQuality, MaskScores, MeanIoU, agreement, scores
+from mobilenetv2.text import joined, plain
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,7 +117,7 @@ class SegmentationEvaluation:
             lines.append(f"no true pixel of {_names(self.names, found.absent)}, left out of the means{counted}")
         if self.unreadable:
             lines.append(f"{len(self.unreadable)} pictures or masks could not be used and are left out")
-        return "\n".join([*lines, *self._class_table(), *self._confused()])
+        return joined([*lines, *self._class_table(), *self._confused()])
 
     def __str__(self) -> str:
         return self.text()
@@ -145,7 +146,7 @@ class SegmentationEvaluation:
         if not pairs:
             return []
         shown = [
-            f"  {_percent(count / self.scores.pixels):>5} %  {self.names[true]} -> {self.names[found]}"
+            f"  {_percent(count / self.scores.pixels):>5} %  {plain(self.names[true])} -> {plain(self.names[found])}"
             for true, found, count in pairs
         ]
         return ["", "most often confused (true -> found), of all pixels:", *shown]
@@ -262,7 +263,7 @@ def _true_mask(sample: SegmentationSample, shape: tuple[int, ...]) -> UInt8Array
 
 
 def _names(names: tuple[str, ...], which: Iterable[int]) -> str:
-    return ", ".join(names[i] for i in which)
+    return ", ".join(plain(names[i]) for i in which)
 
 
 def _percent(value: float | None) -> str:

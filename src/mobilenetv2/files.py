@@ -53,6 +53,26 @@ def read_bytes(path: str | os.PathLike[str], *, limit: int = limits.STREAM_BYTES
         return _bounded(stream, os.fspath(path), limit)
 
 
+@contextlib.contextmanager
+def on_disk(path: str | os.PathLike[str], *, limit: int = limits.STREAM_BYTES) -> Iterator[Path]:
+    """A regular file with what lies at `path`: for readers that open a file by its name, or more than once.
+
+    That is `path` itself, or a copy, removed at the end, of what a pipe or a device gives. Raises as `opened`.
+    """
+    with reading(path) as file:
+        if is_regular(file) or not file.exists():
+            yield file
+            return
+        with tempfile.TemporaryDirectory(prefix="mobilenetv2-") as folder:
+            copy = Path(folder) / file.name
+            with open(file, "rb") as stream, open(copy, "wb") as target:
+                for block in _blocks(stream, limit + 1):
+                    target.write(block)
+            if copy.stat().st_size > limit:
+                raise FileError(f"{file} has more than {limit:,} bytes: the limit of what is read from a stream")
+            yield copy
+
+
 def is_regular(path: str | os.PathLike[str]) -> bool:
     """Whether a file lies there, or a link leads to one: no folder, pipe, device or socket.
 
@@ -80,8 +100,8 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
         direct = target is None
         folder = Path(tempfile.gettempdir()) if target is None else target.parent
         folder.mkdir(parents=True, exist_ok=True)
-        # the suffix is kept: writers such as Pillow and matplotlib choose the format by it
-        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{path.stem[:40]}-", suffix=path.suffix[:40])
+        prefix, suffix = _temporary_name(path)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=suffix)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -103,6 +123,15 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def leftovers(path: str | os.PathLike[str]) -> list[Path]:
+    """The temporary files of `writing(path)` whose process was killed; nobody may be writing to `path` meanwhile."""
+    path = Path(path)
+    prefix, suffix = map(re.escape, _temporary_name(path))
+    name = re.compile(rf"{prefix}[a-z0-9_]{{8}}{suffix}")  # as tempfile makes them
+    folder = Path(os.path.realpath(path)).parent
+    return sorted(file for file in folder.glob(".*") if name.fullmatch(file.name) and not file.is_dir())
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
@@ -138,6 +167,12 @@ def parse_bytes(text: str, option: str) -> int:
         raise UsageError(f"{option} must be a number of bytes such as 512KB or 1MiB, got {text!r}")
     unit = 1024 if found[3] else 1000
     return int(float(found[1]) * unit ** " kmg".index(found[2].lower() or " "))
+
+
+def _temporary_name(path: Path) -> tuple[str, str]:
+    """How a temporary file's name begins and ends. Writers such as Pillow and matplotlib choose the format by its
+    suffix."""
+    return f".{path.stem[:40]}-", path.suffix[:40]
 
 
 def _umask() -> int:

@@ -259,7 +259,7 @@ def jpeg(rgb: UInt8Array) -> bytes:
 
 def fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
     """`text` on one line, at most `width` pixels wide: cut, with "…" at its end, where it is longer."""
-    text = " ".join(text.split())
+    text = " ".join(text[:4000].split())  # more of it fits nowhere, and measuring megabytes would take minutes
     if font.getlength(text) <= width:
         return text
     fits, too_long = 0, len(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, MISSING, asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
@@ -10,7 +9,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from mobilenetv2 import checks, limits
 from mobilenetv2.errors import UsageError, unknown_name
+from mobilenetv2.text import quoted
 
 UInt8Array = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
@@ -18,8 +19,6 @@ InputArray = UInt8Array | Float32Array
 Resize = Literal["short", "stretch", "fit", "none"]
 Interpolation = Literal["pil-bilinear", "pil-bicubic", "tf1-bilinear", "tf2-bilinear"]
 CropOffset = Literal["round", "floor"]
-
-MAX_SIDE = 8192  # of a network's input, in pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +94,9 @@ def recipe(name: str, size: int | tuple[int, int]) -> Preprocessing:
 
     Raises `UsageError` for an unknown name or an impossible size.
     """
-    if name not in _AT_224:
-        raise unknown_name("recipe", name, RECIPES)
-    sides = (size, size) if isinstance(size, int) else size
+    if not isinstance(name, str) or name not in _AT_224:
+        raise unknown_name("recipe", str(name), RECIPES)
+    sides = (size, size) if checks.is_whole(size) else size
     found = validate(replace(_AT_224[name], size=sides, recipe=name))
     return replace(found, resize_to=_RESIZE_TO[name](max(found.size))) if name in _RESIZE_TO else found
 
@@ -112,23 +111,21 @@ def override(
     "short" keeps its `resize_to`. Raises `UsageError`.
     """
     changed = preprocessing
-    if resize == "none":
+    if isinstance(resize, str) and resize == "none":
         changed = replace(changed, resize="none", resize_to=None, central_fraction=1.0)
     elif resize is not None:
-        if not _is_length(resize):
-            raise UsageError(f"resize must be a length in pixels or 'none', got {resize!r}")
-        changed = replace(changed, resize="short", resize_to=resize, central_fraction=1.0)
+        side = checks.whole("resize (or 'none')", resize, 1, limits.RESIZE_TO)
+        changed = replace(changed, resize="short", resize_to=side, central_fraction=1.0)
     if crop is not None:
-        if not _is_length(crop):
-            raise UsageError(f"crop must be a length in pixels, got {crop!r}")
-        changed = replace(changed, size=(crop, crop))
+        side = checks.whole("crop", crop, 1, limits.SIDE)
+        changed = replace(changed, size=(side, side))
     return changed if changed == preprocessing else validate(replace(changed, recipe="custom"))
 
 
 def preprocessing_from_json(data: object) -> Preprocessing:
     """What `to_json` wrote. Raises `UsageError` that names an unknown, missing or wrong field."""
     if not isinstance(data, dict):
-        raise UsageError(f"preprocessing must be a JSON object, got {data!r}")
+        raise UsageError(f"preprocessing must be a JSON object, got {quoted(data)}")
     known = {field.name: field.default is MISSING for field in fields(Preprocessing)}
     for name in data:
         if name not in known:
@@ -136,49 +133,47 @@ def preprocessing_from_json(data: object) -> Preprocessing:
     for name, required in known.items():
         if required and name not in data:
             raise UsageError(f"preprocessing field {name!r} is missing")
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in data.items()}
-    return validate(Preprocessing(**values))
+    return validate(Preprocessing(**data))
 
 
 def validate(preprocessing: Preprocessing) -> Preprocessing:
-    """`preprocessing` itself. Raises `UsageError` that names the first field that cannot be."""
+    """`preprocessing` as plain Python. Raises `UsageError` that names the first field that cannot be."""
     p = preprocessing
     for field, value, known in (
         ("resize", p.resize, get_args(Resize)),
         ("interpolation", p.interpolation, get_args(Interpolation)),
         ("crop_offset", p.crop_offset, get_args(CropOffset)),
     ):
-        if value not in known:
-            raise unknown_name(f"preprocessing {field}", str(value), known)
-    short = p.resize == "short"
-    wanted: dict[str, tuple[object, bool, str]] = {
-        "size": (
-            p.size,
-            isinstance(p.size, tuple) and len(p.size) == 2 and all(map(_is_length, p.size)) and max(p.size) <= MAX_SIDE,
-            f"a height and a width of 1 to {MAX_SIDE}",
-        ),
-        "resize_to": (
-            p.resize_to,
-            _is_length(p.resize_to) if short else p.resize_to is None,
-            "a length of at least 1" if short else f"None where resize is {p.resize!r}",
-        ),
-        "central_fraction": (
-            p.central_fraction,
-            _is_number(p.central_fraction) and 0 < p.central_fraction <= 1,
-            "above 0 and at most 1",
-        ),
-        "mean": (p.mean, _are_numbers(p.mean), "numbers, one per input channel"),
-        "std": (
-            p.std,
-            _are_numbers(p.std) and min(p.std) > 0 and _are_numbers(p.mean) and len(p.std) == len(p.mean),
-            "positive numbers, as many as mean has",
-        ),
-        "recipe": (p.recipe, isinstance(p.recipe, str) and p.recipe != "", "a name"),
-    }
-    for field, (value, good, meaning) in wanted.items():
-        if not good:
-            raise UsageError(f"preprocessing {field} must be {meaning}, got {value!r}")
-    return preprocessing
+        if not isinstance(value, str) or value not in known:
+            raise unknown_name(f"preprocessing {field}", value if isinstance(value, str) else quoted(value), known)
+    if p.resize != "short" and p.resize_to is not None:
+        raise UsageError(
+            f"preprocessing resize_to must be None where resize is {p.resize!r}, got {quoted(p.resize_to)}"
+        )
+    mean = checks.items("preprocessing mean", p.mean, _mean, least=1, most=limits.CHANNELS)
+    return replace(
+        p,
+        size=checks.items("preprocessing size (height, width)", p.size, _side, least=2, most=2),
+        resize_to=None
+        if p.resize != "short"
+        else checks.whole("preprocessing resize_to", p.resize_to, 1, limits.RESIZE_TO),
+        central_fraction=checks.number("preprocessing central_fraction", p.central_fraction, limits.LEAST_FRACTION, 1),
+        mean=mean,
+        std=checks.items("preprocessing std (one for each mean)", p.std, _std, least=len(mean), most=len(mean)),
+        recipe=checks.text("preprocessing recipe", p.recipe, limits.STATED_TEXT),
+    )
+
+
+def _side(value: Any) -> int:
+    return checks.whole("preprocessing size", value, 1, limits.SIDE)
+
+
+def _mean(value: Any) -> float:
+    return checks.number("preprocessing mean", value, -limits.MEAN, limits.MEAN)
+
+
+def _std(value: Any) -> float:
+    return checks.number("preprocessing std", value, 1 / limits.STD, limits.STD)
 
 
 def normalise(images: UInt8Array, preprocessing: Preprocessing) -> Float32Array:
@@ -194,15 +189,3 @@ def normalise_values(values: Float32Array, preprocessing: Preprocessing) -> Floa
     values -= np.asarray(preprocessing.mean, np.float32)
     values /= np.asarray(preprocessing.std, np.float32)
     return values
-
-
-def _is_length(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _are_numbers(values: object) -> bool:
-    return isinstance(values, tuple) and len(values) > 0 and all(map(_is_number, values))

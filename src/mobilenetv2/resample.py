@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from mobilenetv2 import limits
 from mobilenetv2.errors import ImageError, UsageError
 from mobilenetv2.preprocessing import (
     CropOffset,
@@ -52,8 +53,7 @@ class Geometry:
         return (np.asarray(boxes_xyxy, np.float64) - self.offset * 2) / (self.scale * 2)
 
 
-# A picture of 1 x 100,000 pixels would become one of 256 x 25,600,000.
-_MAX_RESIZED_PIXELS = 100_000_000
+_STRIP_VALUES = 1 << 22  # resampled at a time in float32: five arrays of 16 MB
 _PIL_FILTERS = {"pil-bilinear": Image.Resampling.BILINEAR, "pil-bicubic": Image.Resampling.BICUBIC}
 
 
@@ -77,13 +77,13 @@ def prepare(picture_HWC: UInt8Array, preprocessing: Preprocessing) -> tuple[Inpu
         raise UsageError(f"the network takes {channels} channels, the picture has {picture.shape[2]}")
     height, width = picture.shape[:2]
     (top, left, kept_height, kept_width), resized = layout(height, width, p)
-    if p.resize == "short" and math.prod(resized) > _MAX_RESIZED_PIXELS:
-        raise ImageError(f"{width} x {height} pixels would be resized to {resized[1]} x {resized[0]}: too narrow")
+    _check_resized(height, width, (kept_height, resized[1]), resized, p)
     kept = picture[top : top + kept_height, left : left + kept_width]
+    window = _window(resized, p)
     if p.resize == "none":
-        return _place(kept, height, width, p)
+        return _place(kept[window.rows, window.columns], window, height, width, p)
     sample = _pil if p.interpolation in _PIL_FILTERS else _tf
-    return _place(sample(kept, resized, p), height, width, p)
+    return _place(sample(kept, resized, window, p), window, height, width, p)
 
 
 def prepare_reduced(
@@ -94,7 +94,9 @@ def prepare_reduced(
     _, (resized_height, resized_width) = layout(height, width, p)
     small = picture.convert("L" if len(p.mean) == 1 else "RGB")
     small = small.resize((resized_width, resized_height), _PIL_FILTERS[p.interpolation], box=box)
-    return _place(np.asarray(small).reshape(resized_height, resized_width, -1), height, width, p)
+    window = _window((resized_height, resized_width), p)
+    inside = _cut(small, window)
+    return _place(inside.reshape(*inside.shape[:2], -1), window, height, width, p)
 
 
 def layout(height: int, width: int, preprocessing: Preprocessing) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
@@ -117,19 +119,48 @@ def layout(height: int, width: int, preprocessing: Preprocessing) -> tuple[tuple
     return (top, left, kept_height, kept_width), resized
 
 
-def _place(sampled: InputArray, height: int, width: int, p: Preprocessing) -> tuple[Any, Geometry]:
-    """The centre of the resampled picture, `p.size` large, normalised where it is float32."""
-    (top, left, kept_height, kept_width), resized = layout(height, width, p)
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """The part of a resized picture that the input shows, and how many of the input's rows and columns lie before."""
+
+    rows: slice
+    columns: slice
+    above: int
+    before: int
+
+
+def _window(resized: tuple[int, int], p: Preprocessing) -> _Window:
     fits = p.resize == "fit"
     (row, above), (column, before) = (
         (0, 0) if fits else _centre(resized[axis], p.size[axis], p.crop_offset) for axis in (0, 1)
     )
-    inside = sampled[row : row + p.size[0], column : column + p.size[1]]
-    image: Any = np.empty((*p.size, sampled.shape[2]), sampled.dtype)
-    image[:] = np.asarray(p.mean).astype(sampled.dtype) if fits else 0  # 127 for 127.5
+    rows = slice(row, min(row + p.size[0], resized[0]))
+    return _Window(rows, slice(column, min(column + p.size[1], resized[1])), above, before)
+
+
+def _check_resized(
+    height: int, width: int, between: tuple[int, int], resized: tuple[int, int], p: Preprocessing
+) -> None:
+    """Raise `ImageError` where resizing takes too much memory: before the crop, or `between` its two directions, since
+    a picture of 1 x 100,000 pixels would become one of 256 x 25,600,000."""
+    most = max(limits.RESIZED_PIXELS, 2 * math.prod(p.size))
+    if p.resize == "short" and math.prod(resized) > most:
+        raise ImageError(f"{width} x {height} pixels would be resized to {resized[1]} x {resized[0]}: too narrow")
+    if p.interpolation in _PIL_FILTERS and p.resize != "none" and math.prod(between) > most:
+        raise ImageError(
+            f"{width} x {height} pixels would be resized by way of {between[1]} x {between[0]}: too narrow"
+        )
+
+
+def _place(inside: InputArray, window: _Window, height: int, width: int, p: Preprocessing) -> tuple[Any, Geometry]:
+    """The input, `p.size` large, with what it shows of the resampled picture; normalised where that is float32."""
+    (top, left, kept_height, kept_width), resized = layout(height, width, p)
+    image: Any = np.empty((*p.size, inside.shape[2]), inside.dtype)
+    image[:] = np.asarray(p.mean).astype(inside.dtype) if p.resize == "fit" else 0  # 127 for 127.5
+    above, before = window.above, window.before
     image[above : above + inside.shape[0], before : before + inside.shape[1]] = inside
     scale = (resized[1] / kept_width, resized[0] / kept_height)
-    offset = (before - column - left * scale[0], above - row - top * scale[1])
+    offset = (before - window.columns.start - left * scale[0], above - window.rows.start - top * scale[1])
     geometry = Geometry(height, width, scale, offset)
     return (image if image.dtype == np.uint8 else normalise_values(image, p)), geometry
 
@@ -142,36 +173,48 @@ def _centre(length: int, wanted: int, rounding: CropOffset) -> tuple[int, int]:
     return (round(margin) if rounding == "round" else int(margin)), 0
 
 
-def _pil(picture: UInt8Array, size: tuple[int, int], p: Preprocessing) -> UInt8Array:
+def _pil(picture: UInt8Array, size: tuple[int, int], window: _Window, p: Preprocessing) -> UInt8Array:
     def resized(plane: UInt8Array) -> UInt8Array:
-        return np.asarray(Image.fromarray(plane).resize((size[1], size[0]), _PIL_FILTERS[p.interpolation]))
+        whole = Image.fromarray(plane).resize((size[1], size[0]), _PIL_FILTERS[p.interpolation])
+        return _cut(whole, window)
 
     if picture.shape[2] == 3:
         return resized(picture)
     return np.stack([resized(picture[..., channel]) for channel in range(picture.shape[2])], axis=-1)
 
 
-def _tf(picture: UInt8Array, size: tuple[int, int], p: Preprocessing) -> Float32Array:
-    """Bilinear without antialiasing, align_corners False, in float32 as TensorFlow's kernel computes it."""
+def _cut(picture: Image.Image, window: _Window) -> UInt8Array:
+    box = (window.columns.start, window.rows.start, window.columns.stop, window.rows.stop)
+    return np.asarray(picture if box == (0, 0, *picture.size) else picture.crop(box))
+
+
+def _tf(picture: UInt8Array, size: tuple[int, int], window: _Window, p: Preprocessing) -> Float32Array:
+    """Bilinear without antialiasing, align_corners False, in float32 as TensorFlow's kernel computes it. What lies
+    outside the window is never computed."""
     half_pixel = p.interpolation == "tf2-bilinear"
-    above, below, down = _taps(picture.shape[0], size[0], half_pixel=half_pixel)
-    left, right, across = _taps(picture.shape[1], size[1], half_pixel=half_pixel)
+    above, below, down = _taps(picture.shape[0], size[0], window.rows, half_pixel=half_pixel)
+    left, right, across = _taps(picture.shape[1], size[1], window.columns, half_pixel=half_pixel)
+    inside = np.empty((len(above), len(left), picture.shape[2]), np.float32)
 
     def line(rows: npt.NDArray[np.intp]) -> Float32Array:
         first = picture[rows[:, np.newaxis], left].astype(np.float32)
         second = picture[rows[:, np.newaxis], right].astype(np.float32)
         return np.asarray(first + (second - first) * across[:, np.newaxis], np.float32)
 
-    upper, lower = line(above), line(below)
-    return np.asarray(upper + (lower - upper) * down[:, np.newaxis, np.newaxis], np.float32)
+    rows = max(_STRIP_VALUES // max(inside[:1].size, 1), 1)
+    for strip in (slice(top, top + rows) for top in range(0, len(above), rows)):
+        upper, lower = line(above[strip]), line(below[strip])
+        inside[strip] = upper + (lower - upper) * down[strip, np.newaxis, np.newaxis]
+    return inside
 
 
 def _taps(
-    length: int, wanted: int, *, half_pixel: bool
+    length: int, wanted: int, shown: slice, *, half_pixel: bool
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Float32Array]:
-    """For each of `wanted` outputs: the two pixels of `length` that it lies between, and the second one's weight."""
+    """For the `shown` ones of `wanted` outputs: the two pixels of `length` that each lies between, and the second one's
+    weight."""
     scale = np.float32(length) / np.float32(wanted)
-    outputs = np.arange(wanted, dtype=np.float32)
+    outputs = np.arange(shown.start, shown.stop).astype(np.float32)
     source = (outputs + np.float32(0.5)) * scale - np.float32(0.5) if half_pixel else outputs * scale
     below = np.floor(source)
     first, second = (np.clip(at, 0, length - 1).astype(np.intp) for at in (below, np.ceil(source)))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from mobilenetv2 import looks, upsample
+from mobilenetv2 import checks, looks, upsample
 from mobilenetv2.errors import UsageError
 from mobilenetv2.looks import BestOnAverage, Look
 from mobilenetv2.model_file import ModelInfo, network_input
@@ -39,9 +39,10 @@ class OfOneSize(Protocol):
 
 
 def check_task(info: ModelInfo, **chosen: bool) -> None:
-    """Raises `UsageError` for the first strategy that is `chosen` where the model is none for segmentation."""
+    """Raises `UsageError` for the first strategy that is `chosen` where the model is none for segmentation, and for a
+    value that is neither True nor False."""
     for name, value in chosen.items():
-        if value and info.task != "segmentation":
+        if checks.choice(name, value, (True, False)) and info.task != "segmentation":
             raise UsageError(f"{name} is for segmentation; this is a model for {info.task}")
 
 

@@ -8,6 +8,10 @@ from mobilenetv2 import spec_fields
 from mobilenetv2.complexity import complexity
 from mobilenetv2.model_file import ModelInfo
 from mobilenetv2.spec import DeepLab, SSDLite, ssdlite
+from mobilenetv2.text import plain
+
+_LONGEST_VALUE = 1000  # characters of one of the provenance's values; its notes are a sentence each
+_MOST_VALUES = 40  # of the provenance; what import and training write has at most 15
 
 
 def summarise(info: ModelInfo) -> dict[str, Any]:
@@ -50,16 +54,16 @@ def text(summary: dict[str, Any]) -> str:
     if not labels:
         named = "names unknown"
     elif len(labels) > 6:
-        named = f"{', '.join(labels[:3])}, ... {labels[-1]}"
+        named = f"{', '.join(map(plain, labels[:3]))}, ... {plain(labels[-1])}"
     else:
-        named = ", ".join(labels)
+        named = ", ".join(map(plain, labels))
     height, width = summary["input_size"]
     preprocessing = summary["preprocessing"]
     background = {"none": "", "first": ", output 0 is background", "last": ", the last output is background"}
     lines = [
         ("task", summary["task"]),
         ("classes", f"{summary['classes']} ({named}){background[summary['background']]}"),
-        ("input", f"{height} x {width} pixels, recipe {preprocessing['recipe']}: {_resizing(preprocessing)}"),
+        ("input", f"{height} x {width} pixels, recipe {plain(preprocessing['recipe'])}: {_resizing(preprocessing)}"),
         ("", f"normalised by mean {_numbers(preprocessing['mean'])}, std {_numbers(preprocessing['std'])} (0..255)"),
         (
             "network",
@@ -71,7 +75,10 @@ def text(summary: dict[str, Any]) -> str:
         ("multiply-adds", f"{summary['multiply_adds']:,}"),
         ("activations", f"{summary['peak_activation_elements'] * 4 / 2**20:.2f} MiB in float32, one layer at a time"),
     ]
-    lines += [(name, _value(value)) for name, value in summary["provenance"].items()]
+    provenance = list(summary["provenance"].items())
+    lines += [(plain(name), plain(_value(value), _LONGEST_VALUE)) for name, value in provenance[:_MOST_VALUES]]
+    if len(provenance) > _MOST_VALUES:
+        lines.append(("", f"and {len(provenance) - _MOST_VALUES} more, which --json shows"))
     return "\n".join(f"{name:14} {value}".rstrip() for name, value in lines)
 
 
@@ -97,7 +104,8 @@ def _resizing(preprocessing: dict[str, Any]) -> str:
 
 
 def _numbers(values: list[float]) -> str:
-    return " ".join(f"{value:g}" for value in values)
+    shown = " ".join(f"{value:g}" for value in values[:8])
+    return shown if len(values) <= 8 else f"{shown} ... ({len(values)} channels)"
 
 
 def _value(value: Any) -> str:

@@ -1,28 +1,51 @@
-"""How the command line speaks: errors of one line, progress bars, tables. Human text goes to stderr."""
+"""How the command line speaks: errors of one line, progress bars, tables. Human text goes to stderr.
+
+Everything that is shown passes through `say`, `show` or `show_json`, so that no name from outside reaches the terminal
+with its control characters.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mobilenetv2 import hints, text
 from mobilenetv2.errors import Error
 
 if TYPE_CHECKING:
     import typer
 
+    from mobilenetv2.sources import Photo
+
 Progress = Callable[[int, int], None]  # (done, total)
 
 
-def say(text: str) -> None:
-    """A line for people, on stderr, so that stdout carries data alone."""
-    print(text, file=sys.stderr)
+def say(*lines: object) -> None:
+    """A line each for people, on stderr, so that stdout carries data alone."""
+    print(text.joined(lines), file=sys.stderr)
+
+
+def say_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        say(f"note: {note}")
+
+
+def show(answer: str | Iterable[str]) -> None:
+    """An answer on stdout: its lines, or a text whose names are on one line each. Every line is made safe."""
+    print(text.joined(answer.split("\n") if isinstance(answer, str) else answer))
+
+
+def show_json(value: object) -> None:
+    """Plain JSON values, whole, as one line on stdout."""
+    print(text.json_line(value))
 
 
 @contextlib.contextmanager
@@ -36,7 +59,8 @@ def progress_bar(title: str, unit: str, *, after: float = 0) -> Iterator[Progres
     from rich.console import Console
 
     speed = progress.TextColumn(f"{{task.fields[speed]}} {unit}/s")
-    columns = (progress.TextColumn(title), progress.BarColumn(), progress.MofNCompleteColumn(), speed)
+    name = progress.TextColumn(text.plain(title), markup=False)
+    columns = (name, progress.BarColumn(), progress.MofNCompleteColumn(), speed)
     bar = progress.Progress(*columns, progress.TimeRemainingColumn(), console=Console(stderr=True))
     task = bar.add_task(title, total=None, speed="")
     began = time.monotonic()
@@ -54,8 +78,8 @@ def progress_bar(title: str, unit: str, *, after: float = 0) -> Iterator[Progres
 
 
 def table(rows: Sequence[Sequence[object]], *, header: Sequence[str] = (), right: Sequence[int] = ()) -> str:
-    """Rows of cells as aligned plain text; columns listed in `right` are aligned right."""
-    cells = [[str(cell) for cell in row] for row in ([header, *rows] if header else rows)]
+    """Rows of cells as aligned plain text, each cell safe and cut; columns listed in `right` are aligned right."""
+    cells = [[text.plain(cell, text.LONGEST_LABEL) for cell in row] for row in ([header, *rows] if header else rows)]
     if not cells:
         return ""
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
@@ -92,14 +116,20 @@ def run(app: Any) -> None:
 
     # Typer carries its own copy of Click or uses the installed one, by version; this is the right class of either
     usage_error: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+    arguments = hints.rewritten(sys.argv[1:])
+    if sys.stderr is None:  # closed by the caller (2>&-): `print` would write to stdout instead
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (for as long as the process lives)
     for stream in (sys.stdout, sys.stderr):  # a file's name that the terminal cannot show is shown escaped
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(arguments, standalone_mode=False))
     except usage_error as error:
         message = error.format_message()
-        say(message if message.startswith("Usage:") else f"error: {message}")  # no verb at all: the help
+        if message.startswith("Usage:"):  # no verb at all: the help
+            say(*message.split("\n"))
+        else:
+            say(f"error: {hints.of_arguments(arguments) or message}")
         sys.exit(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         say("stopped")
@@ -119,26 +149,29 @@ def run(app: Any) -> None:
 
 
 class Beside:
-    """Names in a folder for what is made of photos, each its photo's with another ending; none twice, and none that is
-    a photo's own."""
+    """Names in a folder for what is made of photos: each its photo's place with another ending; none twice, and none
+    that is a photo's own."""
 
-    def __init__(self, folder: Path, ending: str, photos: Sequence[str]) -> None:
-        self._folder, self._ending = folder, ending
-        self._taken = {Path(photo).resolve() for photo in photos}
+    def __init__(self, folder: Path, ending: str, photos: Sequence[Photo]) -> None:
+        self._folder, self._ending, self._photos = folder, ending, photos
+        self._taken: set[str] = set()
 
-    def path(self, photo: str) -> Path:
-        stem, number = Path(photo).stem, 1
-        path = self._folder / f"{stem}{self._ending}"
-        while path.resolve() in self._taken:
+    def path(self, photo: Photo) -> Path:
+        place = self._folder / photo.place.parent
+        stem, number = _short(photo.place.name), 1
+        path = place / f"{stem}{self._ending}"
+        while (real := os.path.realpath(path)) in self._taken or (os.path.lexists(path) and real in self._originals):
             number += 1
-            path = self._folder / f"{stem}-{number}{self._ending}"
-        self._taken.add(path.resolve())
+            path = place / f"{stem}-{number}{self._ending}"
+        self._taken.add(real)
         return path
 
+    @functools.cached_property
+    def _originals(self) -> set[str]:
+        """The photos' own files: asked for only where a file of the wanted name exists."""
+        return {os.path.realpath(photo.name) for photo in self._photos}
 
-def draw_answer(photo: str, answer: Any, path: Path) -> Path:
-    """Write the photo with its answer drawn as a PNG, and return `path`."""
-    from mobilenetv2 import image, plots
 
-    plots.write_png(path, answer.draw(image.read(photo)))
-    return path
+def _short(stem: str) -> str:
+    """At most 200 bytes of it: with number and ending a file's name may have 255."""
+    return os.fsencode(stem)[:200].decode(errors="ignore") if len(os.fsencode(stem)) > 200 else stem

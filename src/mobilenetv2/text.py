@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
+from collections.abc import Iterable
 
 LONGEST_VALUE = 80  # characters of one value quoted in a message, of a cell of a table
 LONGEST_MESSAGE = 600  # characters of a message: a path of 300, a value, and the way out
+LONGEST_LABEL = 160  # of a class's name in an answer; the longest list of synonyms among ImageNet's has 126
+LONGEST_LINE = 1_000  # of a line on the terminal, such as the name of a photo or a note
 
 _JOINERS = "\u200c\u200d"  # scripts and emoji are written with these
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -42,6 +46,20 @@ def quoted(value: object, limit: int = LONGEST_VALUE) -> str:
         return "a value nested too deep to show"
 
 
+def joined(texts: Iterable[object], limit: int = LONGEST_LINE) -> str:
+    """One safe line for each of `texts`, whatever names they contain."""
+    return "\n".join(plain(text, limit) for text in texts)
+
+
+def json_line(value: object) -> str:
+    """Plain JSON values whole, on one line, in letters that people read: what `plain` escapes, JSON escapes here."""
+    written = json.dumps(value, ensure_ascii=False)
+    if written.isascii() and written.isprintable():
+        return written
+    # only texts can have such characters, and there JSON's escape stands for the character
+    return written.translate({ord(c): _json_escape(c) for c in set(written) if _escaped(c) != c})
+
+
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """ "1 picture", "2,000 pictures"."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
@@ -61,3 +79,8 @@ def _escaped(character: str) -> str:
     if kind in ("Cc", "Cs", "Zl", "Zp") or (kind == "Cf" and character not in _JOINERS):
         return character.encode("unicode_escape", "surrogatepass").decode("ascii")
     return character
+
+
+def _json_escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))

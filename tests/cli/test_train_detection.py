@@ -73,6 +73,7 @@ def test_a_detector_is_trained_reported_measured_and_used(run: Run, tmp_path: Pa
     assert again.count("data:image/png") == 3
 
 
+@pytest.mark.slow
 def test_one_class_and_pictures_without_objects_are_enough(run: Run, tmp_path: Path) -> None:
     for part, count in (("train", 4), ("val", 2)):
         for kind in ("images", "labels"):
@@ -89,6 +90,7 @@ def test_one_class_and_pictures_without_objects_are_enough(run: Run, tmp_path: P
     assert "nan" not in (tmp_path / "run" / "metrics.csv").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_that_found_nothing_to_find_has_a_report_nevertheless(run: Run, tmp_path: Path) -> None:
     write_coco(tmp_path / "data", plain(THING, THING), ("thing",), "train")
     write_coco(tmp_path / "data", plain([], seed=1), ("thing",), "val")

@@ -62,6 +62,7 @@ def test_a_mask_is_the_definitions(
     assert not found[~covered].any()  # what nobody sees
 
 
+@pytest.mark.few(10)
 @pytest.mark.parametrize("cpu", runnable_levels(), ids=lambda cpu: cpu.name)
 @pytest.mark.parametrize("width", [1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 513])
 def test_widths_around_those_of_vectors(cpu: Cpu, width: int) -> None:

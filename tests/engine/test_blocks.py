@@ -22,12 +22,14 @@ def level_here(level: str) -> Cpu:
         pytest.skip(str(error))
 
 
+@pytest.mark.few(80)
 @pytest.mark.parametrize("case", chosen(of_odd_channels(), 250), ids=str)
 def test_blocks_of_odd_channels_agree(case: Case, record_property: Callable[[str, object], None]) -> None:
     record_property("difference", found := difference(case, level_here(case.level)))
     assert found < AGREE
 
 
+@pytest.mark.few(20)
 @pytest.mark.parametrize("case", chosen(of_the_paper(), 60), ids=str)
 def test_blocks_of_the_paper_agree(case: Case, record_property: Callable[[str, object], None]) -> None:
     record_property("difference", found := difference(case, level_here(case.level)))

@@ -117,6 +117,7 @@ for turn in range({turns}):
 """
 
 
+@pytest.mark.slow
 def test_processes_may_fill_one_cache_together(folder: Path) -> None:
     code = FILL.format(turns=1, fresh=0)
     processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
@@ -124,6 +125,7 @@ def test_processes_may_fill_one_cache_together(folder: Path) -> None:
     assert len(list(folder.iterdir())) == 20
 
 
+@pytest.mark.slow
 def test_a_process_killed_while_it_writes_leaves_nothing_wrong(folder: Path) -> None:
     for delay in (0.0, 0.01, 0.02, 0.05):
         writer = subprocess.Popen([sys.executable, "-c", FILL.format(turns=10_000, fresh=1)])

@@ -43,6 +43,7 @@ def difference(engine: Engine, model: ModelFile, images: np.ndarray[Any, Any]) -
     return max(float(np.abs(found[n] - values).max() / np.abs(values).max()) for n, values in expected.items())
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("width_mult", "size", "padding", "head", "threads", "batch"),
     [
@@ -65,6 +66,7 @@ def test_whole_detectors_agree_with_the_reference(
     assert difference(engine, model, pictures(size, batch=batch)) < AGREE
 
 
+@pytest.mark.slow
 def test_the_engine_and_torch_agree(random_detector: RandomModel) -> None:
     model = random_detector(size=(130, 97), padding="same")
     images = pictures((130, 97), batch=2)
@@ -74,6 +76,7 @@ def test_the_engine_and_torch_agree(random_detector: RandomModel) -> None:
         assert np.abs(found[name] - values).max() < AGREE * np.abs(values).max()
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("tap", list(spec.taps(backbone())))
 def test_any_map_of_the_backbone_can_be_read(random_detector: RandomModel, tap: str) -> None:
     head = {"taps": (tap,), "extras": (), "anchors": (ANCHORS,)}
@@ -81,6 +84,7 @@ def test_any_map_of_the_backbone_can_be_read(random_detector: RandomModel, tap: 
     assert difference(Engine(model, size=(34, 51), threads=2), model, pictures((34, 51))) < AGREE
 
 
+@pytest.mark.few(7)
 @pytest.mark.parametrize(
     ("head", "fields"),
     [
@@ -110,6 +114,7 @@ def test_every_switch_of_the_network_is_honoured(
     assert difference(Engine(model, size=size, threads=threads), model, pictures(size, batch=2)) < AGREE
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
@@ -133,6 +138,7 @@ def test_any_size_and_any_number_of_channels_agrees(
     assert difference(Engine(model, size=size, threads=threads), model, pictures(size, batch=batch)) < AGREE
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("level", ["x86-64", "haswell", "skylake-avx512"])
 def test_every_kind_of_cpu_gives_the_same_answers(
     random_detector: RandomModel, level: str, monkeypatch: pytest.MonkeyPatch
@@ -147,6 +153,7 @@ def test_every_kind_of_cpu_gives_the_same_answers(
         assert difference(Engine(model, size=(45, 19), threads=2), model, pictures((45, 19))) < AGREE
 
 
+@pytest.mark.slow
 def test_threads_and_batches_change_no_bit(random_detector: RandomModel) -> None:
     model = random_detector(stages=SHORT, head={**SHORT_HEAD, "classes": 20})
     images = pictures((96, 64), batch=5)
@@ -235,6 +242,7 @@ def test_a_description_has_the_heads_steps() -> None:
     assert len(text(found).splitlines()) == 1 + len(found["steps"]) + 7
 
 
+@pytest.mark.slow
 def test_a_detector_within_a_budget_gives_the_same_answers(random_detector: RandomModel) -> None:
     model = random_detector(stages=SHORT, head=SHORT_HEAD, size=160)
     with pytest.raises(UsageError, match="smallest possible is") as refused:

@@ -37,6 +37,7 @@ def difference(engine: Engine, model: ModelFile, images: np.ndarray[Any, Any]) -
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     ("width_mult", "size", "padding", "output_stride", "threads"),
     [
@@ -61,6 +62,7 @@ def test_whole_networks_agree_with_the_reference(
     assert difference(engine, model, pictures(size)) < AGREE
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize(
     "fields",
     [

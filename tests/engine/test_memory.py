@@ -40,6 +40,7 @@ def guarded_floats(size: int, *, at_end: bool) -> npt.NDArray[np.float32]:
     return guarded(4 * size, at_end=at_end).view(np.float32)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("at_end", [True, False])
 @pytest.mark.parametrize("level", [None, "haswell", "x86-64"])
 def test_nothing_outside_is_touched(
@@ -62,6 +63,7 @@ def test_nothing_outside_is_touched(
         assert_untouched(random_model(outputs=5 + i, **more), at_end=at_end)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("at_end", [True, False])
 @pytest.mark.parametrize("level", [None, "haswell", "x86-64"])
 def test_detectors_touch_nothing_outside(
@@ -81,6 +83,7 @@ def test_detectors_touch_nothing_outside(
         assert_untouched(model, at_end=at_end)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("at_end", [True, False])
 @pytest.mark.parametrize("level", [None, "haswell", "x86-64"])
 def test_segmenters_touch_nothing_outside(
@@ -98,6 +101,7 @@ def test_segmenters_touch_nothing_outside(
         assert_untouched(model, at_end=at_end)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("at_end", [True, False])
 @pytest.mark.parametrize("level", [None, "haswell", "x86-64"])
 def test_averages_touch_nothing_outside(monkeypatch: pytest.MonkeyPatch, level: str | None, *, at_end: bool) -> None:
@@ -117,6 +121,7 @@ def test_averages_touch_nothing_outside(monkeypatch: pytest.MonkeyPatch, level: 
     _held.clear()
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("at_end", [True, False])
 @pytest.mark.parametrize("level", [None, "haswell", "x86-64"])
 def test_masks_touch_nothing_outside(monkeypatch: pytest.MonkeyPatch, level: str | None, *, at_end: bool) -> None:

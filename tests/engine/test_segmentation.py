@@ -34,6 +34,7 @@ def assert_agrees(engine: Engine, model: ModelFile, images: np.ndarray[Any, Any]
     assert np.abs(found - expected).max() < AGREE * np.abs(expected).max()
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("width_mult", "size", "stride", "padding", "head", "threads", "batch"),
     [
@@ -53,6 +54,7 @@ def test_whole_networks_agree_with_the_reference(
     assert_agrees(Engine(model, threads=threads), model, pictures(size, batch=batch))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("level", ["x86-64", "haswell", "skylake-avx512"])
 def test_every_kind_of_cpu_gives_the_same_answers(
     random_segmenter: RandomModel, level: str, monkeypatch: pytest.MonkeyPatch
@@ -77,6 +79,7 @@ def test_threads_and_batches_change_no_bit(random_segmenter: RandomModel) -> Non
         np.testing.assert_array_equal(np.concatenate(together), expected)
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     size=st.tuples(st.integers(1, 40), st.integers(1, 40)), widths=st.tuples(*[st.integers(1, 40)] * 3),
@@ -95,6 +98,7 @@ def test_any_size_and_any_number_of_channels_agrees(
     assert_agrees(Engine(model, size=size, threads=threads, batch=batch), model, pictures(size, batch=batch))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("aspp", [False, True])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_network_within_a_budget_gives_the_same_answers(

@@ -68,6 +68,7 @@ def assert_same_logits(
     assert difference <= tolerance
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "config",
     [
@@ -91,6 +92,7 @@ def test_torch_and_the_reference_give_their_logits(tmp_path: Path, config: dict[
     assert_same_logits(model, theirs, ReferenceBackend, OURS, SIZES[2])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("output_stride", "size"), list(zip((16, 32, 8), SIZES, strict=True)), ids=str)
 def test_the_engine_gives_their_logits(tmp_path: Path, output_stride: int, size: tuple[int, int]) -> None:
     theirs = network(depth_multiplier=0.35, output_stride=output_stride)

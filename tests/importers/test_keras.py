@@ -115,6 +115,7 @@ def assert_same_logits(model: ModelFile, network: Any) -> None:
 # -- Keras' own networks
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", WAYS_TO_SAVE)
 def test_imported_network_gives_keras_logits(small: Any, tmp_path: Path, name: str) -> None:
     path = saved(small, tmp_path / name)
@@ -128,6 +129,7 @@ def test_imported_network_gives_keras_logits(small: Any, tmp_path: Path, name: s
     assert model.info.provenance["source"] == "keras"
 
 
+@pytest.mark.slow
 def test_full_width_gives_keras_logits(library: Any, tmp_path: Path) -> None:
     with keras_is_loud():
         network = randomised(library.applications.MobileNetV2(**network_of(1.0)))
@@ -136,6 +138,7 @@ def test_full_width_gives_keras_logits(library: Any, tmp_path: Path) -> None:
     assert_same_logits(model, network)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["whole.h5", "some.weights.h5"])
 def test_backbone_inside_a_model_of_ones_own_gives_keras_logits(library: Any, tmp_path: Path, name: str) -> None:
     with keras_is_loud():
@@ -219,6 +222,7 @@ def test_layers_of_keras_2_12_are_found(small: Any, tmp_path: Path) -> None:
     assert_same_logits(keras.read(path), small)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("width", [0.35, 0.5, 0.75, 1.0, 1.3, 1.4])
 def test_published_widths_are_told_by_their_channels(random_model: RandomModel, tmp_path: Path, width: float) -> None:
     model = keras_like(random_model, width_mult=width, outputs=2)

@@ -49,6 +49,7 @@ def logits(model: ModelFile, images_BHWC: np.ndarray) -> np.ndarray:
 # -- what arrives
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("padding", ["same", "symmetric"])
 @pytest.mark.parametrize("size", [96, 97])
 def test_float_graph_gives_the_logits_of_its_source(
@@ -90,6 +91,7 @@ def test_folded_batch_norm_is_stored_as_the_identity(random_model: RandomModel, 
         assert not found.tensors[f"{conv.norm}.running_mean"].any()
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("pool", ["MEAN", "AVERAGE_POOL_2D"])
 @pytest.mark.parametrize("fully_connected", [True, False])
 @pytest.mark.parametrize("explicit_padding", [True, False])

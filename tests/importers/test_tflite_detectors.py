@@ -40,6 +40,7 @@ def assert_same_outputs(found: ModelFile, model: ModelFile) -> None:
         assert np.abs(raw[name] - values).max() <= TOLERANCE * np.abs(values).max(), name
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("size", [96, 97])
 def test_a_float_graph_gives_the_outputs_of_its_source(
     random_detector: RandomModel, author_of_detectors: Author, tmp_path: Path, size: int

@@ -58,6 +58,7 @@ def assert_same_logits(
 # -- the libraries' own networks
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("width", "kind"), [(1.0, "pth"), (0.35, "safetensors"), (0.62, "pth")], ids=["1.0", "0.35", "0.62"]
 )
@@ -71,6 +72,7 @@ def test_torchvision(tmp_path: Path, width: float, kind: str) -> None:
     assert_same_logits(model, network)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["050", "100", "110d", "120d", "140"])
 def test_timm(tmp_path: Path, name: str) -> None:
     network = randomise(timm.create_model(f"mobilenetv2_{name}", pretrained=False))
@@ -81,6 +83,7 @@ def test_timm(tmp_path: Path, name: str) -> None:
     assert_same_logits(model, network)
 
 
+@pytest.mark.slow
 def test_timm_with_one_input_channel(tmp_path: Path) -> None:
     network = randomise(timm.create_model("mobilenetv2_035", pretrained=False, in_chans=1, num_classes=7))
     save_file(network.state_dict(), tmp_path / "grey.safetensors")
@@ -90,6 +93,7 @@ def test_timm_with_one_input_channel(tmp_path: Path) -> None:
     assert_same_logits(model, network, channels=1)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("width", "outputs", "file"),
     [(0.35, 1001, "pytorch_model.bin"), (1.0, 1001, "model.safetensors"), (1.4, 12, "model.safetensors"),
@@ -124,6 +128,7 @@ def test_hugging_face_without_its_prefix(tmp_path: Path) -> None:
 # -- repositories without a package
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("source", "network", "channels"),
     [
@@ -174,6 +179,7 @@ def wrapped(state: dict[str, Tensor], how: str) -> dict[str, Any]:
     }[how]
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     "how",
     ["plain", "state_dict", "model", "data parallel", "compiled", "timm's average", "torchvision's average"],

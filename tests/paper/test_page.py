@@ -86,6 +86,7 @@ def test_every_picture_is_there_and_small(picture: str) -> None:
     assert len(content) < 150_000
 
 
+@pytest.mark.slow
 def test_the_pictures_show_what_would_be_drawn_now(tmp_path: Path) -> None:
     """By the facts that each picture shows, which are kept beside them."""
     kept = json.loads((PAGE.parent / "paper" / "figures.json").read_text())

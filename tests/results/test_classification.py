@@ -97,12 +97,12 @@ def test_without_names_a_class_is_called_by_its_number():
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_an_output_that_is_not_finite_is_an_error_and_no_answer(bad):
-    with pytest.raises(Error, match="output is not finite"):
+    with pytest.raises(Error, match="outputs are not finite"):
         decode_classification(raw_of(0.0, bad, 1.0), info_for(3))
 
 
 def test_no_answers_at_all_cannot_be_asked_for():
-    with pytest.raises(UsageError, match="top must be at least 1, got 0"):
+    with pytest.raises(UsageError, match="top must be a whole number from 1 up, got 0"):
         decode_classification(raw_of(0.0, 1.0), info_for(2), top=0)
 
 

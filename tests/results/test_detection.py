@@ -131,9 +131,9 @@ def test_nothing_is_an_answer_too() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"score": 1.5}, "score must be between 0 and 1, got 1.5"),
-        ({"iou": -0.1}, "iou must be between 0 and 1, got -0.1"),
-        ({"most": 0}, "most must be at least 1, got 0"),
+        ({"score": 1.5}, "score must be a number at least 0 and at most 1, got 1.5"),
+        ({"iou": -0.1}, "iou must be a number at least 0 and at most 1, got -0.1"),
+        ({"most": 0}, "most must be a whole number from 1 up, got 0"),
     ],
 )
 def test_options_out_of_their_range_are_named(options: dict[str, Any], words: str) -> None:
@@ -148,7 +148,7 @@ def test_an_output_that_is_not_finite_is_an_error_and_no_answer(name: str, bad: 
     info = info_for()
     raw = nothing(info)
     raw[name][0, 5, 1] = bad
-    with pytest.raises(Error, match="output is not finite"):
+    with pytest.raises(Error, match="outputs are not finite"):
         decode_detections(raw, info, geometry_for(info, 9, 9))
 
 

@@ -135,7 +135,7 @@ def test_even_sizes_at_stride_2_pad_right_and_bottom_only_under_same() -> None:
 def test_a_malformed_stage_table_is_a_value_error_that_shows_the_value(table: list[object]) -> None:
     with pytest.raises(ValueError, match="inverted_residual_setting") as caught:
         backbone(stages=table)
-    shown = table if not table or not isinstance(table[0], tuple) else table[-1]
+    shown = table[-1] if table else "got 0"
     assert str(shown) in str(caught.value)
 
 
@@ -144,10 +144,10 @@ def test_a_malformed_stage_table_is_a_value_error_that_shows_the_value(table: li
     [
         ({"output_stride": 12}, "output_stride must be 8, 16 or 32, got 12"),
         ({"padding": "valid"}, "padding must be symmetric or same, got 'valid'"),
-        ({"width_mult": 0}, "width_mult must be above 0"),
+        ({"width_mult": 0}, "width_mult must be a number above 0 and at most 16"),
         ({"width_mult": "1"}, "width_mult must be a number"),
         ({"in_channels": 0}, "in_channels must be a whole number"),
-        ({"bn_eps": 2.0}, "bn_eps must be a number between 0 and 1"),
+        ({"bn_eps": 2.0}, "bn_eps must be a number above 0 and below 1"),
         ({"width": 1.0}, "unknown field 'width'"),
     ],
 )

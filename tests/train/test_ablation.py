@@ -14,6 +14,7 @@ from mobilenetv2.train import ablation
 TINY = ablation.Ablation(size=32, train=64, val=20, epochs=2, batch=32)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run_and_another_seed_another() -> None:
     first, again, other = (ablation.run("paper", seed, TINY) for seed in (0, 0, 1))
     assert first == again

@@ -48,6 +48,7 @@ def rows(folder: Path) -> list[dict[str, float]]:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["torchrun", "own"])
 def test_two_processes_train_as_one(launcher: str, pictures: Path, tmp_path: Path) -> None:
     script, recipe = tmp_path / "run.py", repr(dataclasses.asdict(RECIPE))

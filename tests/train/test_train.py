@@ -265,6 +265,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others(train: Trai
     assert not np.array_equal(first["features.0.0.weight"], other["features.0.0.weight"])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("optimiser", ["sgd", "adamw", "rmsprop"])
 def test_gradients_are_shortened_in_mixed_precision_too(train: TrainTiny, optimiser: str) -> None:
     run = train(recipe={"epochs": 1, "optimiser": optimiser, "clip": 5.0}, precision="bf16-mixed")
@@ -287,6 +288,7 @@ def ctrl_c_at(step: int, monkeypatch: pytest.MonkeyPatch, number: int = signal.S
     monkeypatch.setattr(Classifier, "training_step", interrupted)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("step", "number"), [(STEPS, signal.SIGINT), (STEPS + 2, signal.SIGTERM), (2 * STEPS - 1, signal.SIGINT)]
 )
@@ -320,11 +322,12 @@ def test_ctrl_c_in_the_first_epoch_leaves_a_run_that_goes_on(train: TrainTiny, m
     assert_same(tensors_of(train("stopped", recipe=KEPT, resume=True)), tensors_of(train("whole", recipe=KEPT)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(workers: int, colours: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib, dataclasses, torch\nfrom mobilenetv2.train import fit, recipes, run_folder\n"
-        "torch.set_num_threads(1)\nrun_folder._SAVE_EVERY_S = 0.02\n"
+        "import sys, pathlib, dataclasses, torch\nfrom mobilenetv2.train import fit, recipes, saver\n"
+        "torch.set_num_threads(1)\nsaver.SAVE_EVERY_S = 0.02\n"
         "folder = pathlib.Path(sys.argv[2])\nresume = (folder / 'run.json').exists()\n"
         "recipe = None if resume else recipes.from_json(eval(sys.argv[3]))\n"
         f"fit(pathlib.Path(sys.argv[1]), folder, recipe=recipe, resume=resume, overwrite=not resume, progress=False,"

@@ -52,6 +52,7 @@ def test_the_task_is_found_out_and_the_losses_have_names(dataset: Path, tmp_path
     assert {"train_class_loss", "train_box_loss", "val_loss", "val_ap50", "val_ap"} <= set(header)
 
 
+@pytest.mark.slow
 def test_the_same_arguments_give_the_same_weights(dataset: Path, tmp_path: Path) -> None:
     recipe = tiny("epochs=2")
     whole = train(dataset, tmp_path / "whole", recipe)
@@ -73,6 +74,7 @@ def test_a_detector_of_other_classes_keeps_what_it_knows(dataset: Path, tmp_path
     np.testing.assert_allclose(new[:, [0, 2]], old[:, [0, 2]], atol=1e-6)  # background and the shared class
 
 
+@pytest.mark.slow
 def test_a_classifier_gives_its_backbone(dataset: Path, tmp_path: Path, random_model: Any) -> None:
     init: ModelFile = random_model(size=64, outputs=5, width_mult=0.1)
     run = train(dataset, tmp_path / "run", tiny("width_mult=none", "learning_rate=1e-12"), init=init)
@@ -118,10 +120,11 @@ def test_a_recipe_of_another_task_is_refused(dataset: Path, tmp_path: Path) -> N
         train(dataset, tmp_path / "run", dataclasses.replace(recipes.find("basic"), epochs=1))
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_as_if_it_had_not_been_killed(dataset: Path, tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib, torch\nfrom mobilenetv2.train import fit, recipes, run_folder\n"
-        "torch.set_num_threads(1)\nrun_folder._SAVE_EVERY_S = 0.02\n"
+        "import sys, pathlib, torch\nfrom mobilenetv2.train import fit, recipes, saver\n"
+        "torch.set_num_threads(1)\nsaver.SAVE_EVERY_S = 0.02\n"
         "folder = pathlib.Path(sys.argv[2])\nresume = (folder / 'run.json').exists()\n"
         "recipe = None if resume else recipes.from_json(eval(sys.argv[3]), 'detection')\n"
         "fit(sys.argv[1], folder, recipe=recipe, resume=resume, progress=False, accelerator='cpu', workers=0)\n"

@@ -207,6 +207,7 @@ def test_workers_give_the_batches_that_none_give(shards: Path) -> None:
 # ---- runs
 
 
+@pytest.mark.slow
 def test_fetched_and_local_shards_give_the_same_weights_and_so_do_pictures_in_memory(
     whole: TrainingRun, shards: Path, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +218,7 @@ def test_fetched_and_local_shards_give_the_same_weights_and_so_do_pictures_in_me
     assert sum(request.startswith("GET /train") for request in site.requests) > 3 * 5  # evicted, and fetched again
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [2, STEPS + 3])
 def test_a_run_stopped_within_an_epoch_goes_on_as_if_it_had_not_stopped(
     step: int, whole: TrainingRun, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

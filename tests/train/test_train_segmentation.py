@@ -95,6 +95,7 @@ def test_masks_of_generated_shapes_are_learned_a_little(tmp_path: Path) -> None:
     assert "<td>all</td>" not in page  # pictures with a class do not add up to pictures
 
 
+@pytest.mark.slow
 def test_the_same_arguments_give_the_same_weights_and_so_does_a_resumed_run(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +115,7 @@ def test_the_same_arguments_give_the_same_weights_and_so_does_a_resumed_run(
     assert_same(train(dataset, tmp_path / "stopped", recipe, resume=True), whole)
 
 
+@pytest.mark.slow
 def test_a_classifier_gives_its_backbone_without_the_last_convolution(
     dataset: Path, tmp_path: Path, random_model: Any
 ) -> None:

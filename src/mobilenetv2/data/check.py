@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,10 +17,11 @@ from mobilenetv2 import image, plots
 from mobilenetv2.data import shards
 from mobilenetv2.data.classification import ClassificationData, Sample, open_classification, splits
 from mobilenetv2.data.examine import Examined, examine
+from mobilenetv2.data.findings import with_absolute_files
 from mobilenetv2.data.folders import some
-from mobilenetv2.data.shard_files import absolute
 from mobilenetv2.data.shards import ShardMember
 from mobilenetv2.errors import FileError, ImageError
+from mobilenetv2.text import joined, plain
 
 UNEVEN = 10  # times as many pictures in the largest class as in the smallest
 UNMIXED = 0.6  # of the classes that a shard would have by chance
@@ -105,34 +105,23 @@ class DataCheck:
 
     def absolute(self) -> DataCheck:
         """The same with the whole path of every file, which holds in any folder."""
-
-        def whole(groups: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
-            return tuple(tuple(map(absolute, group)) for group in groups)
-
-        return dataclasses.replace(
-            self,
-            unreadable=tuple((absolute(file), why.replace(file, absolute(file))) for file, why in self.unreadable),
-            duplicates=whole(self.duplicates),
-            leaks=whole(self.leaks),
-            contradictions=whole(self.contradictions),
-            empty=tuple(map(absolute, self.empty)),
-            incomplete=tuple((absolute(file), what) for file, what in self.incomplete),
-        )
+        return with_absolute_files(self)
 
     def text(self) -> str:
         """The counts per class, and the findings."""
-        width = max(5, *(len(name) for name in self.names))
+        names = [plain(name) for name in self.names]
+        width = max(5, *map(len, names))
         header = "".join(f"{part:>8}" for part in self.counts)
         lines = [f"{'class':{width}}{header}"]
         lines += [
             f"{name:{width}}" + "".join(f"{counts[i]:8,}" for counts in self.counts.values())
-            for i, name in enumerate(self.names)
+            for i, name in enumerate(names)
         ]
         lines.append(f"{'all':{width}}" + "".join(f"{sum(counts):8,}" for counts in self.counts.values()))
         if self.skipped:
             lines += ["", f"{self.skipped} files skipped: hidden, no pictures, or in no class's folder"]
         found = self.findings
-        return "\n".join([*lines, "", *found, f"{len(found)} findings" if found else "nothing wrong was found"])
+        return joined([*lines, "", *found, f"{len(found)} findings" if found else "nothing wrong was found"])
 
 
 def from_json(values: Mapping[str, Any]) -> DataCheck:

@@ -11,9 +11,9 @@ from pathlib import Path
 from mobilenetv2 import files, labels
 from mobilenetv2.data import shards
 from mobilenetv2.data.folders import (
+    ENDINGS,
     EVALUATED,
     PARTS,
-    PICTURE_SUFFIXES,
     SPLITS,
     entries,
     files_below,
@@ -248,7 +248,7 @@ def _no_pictures(folder: Path, skipped: int) -> DatasetError:
             "with its name, or list them in a text file of path,label lines"
         )
     what = f"{skipped} files but no pictures" if skipped else "no pictures"
-    kinds = ", ".join(sorted(suffix[1:] for suffix in PICTURE_SUFFIXES))
+    kinds = ", ".join(sorted(suffix[1:] for suffix in ENDINGS))
     return DatasetError(f"{folder} holds {what}: a folder with a folder per class is expected ({kinds})")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 from collections import Counter, defaultdict
@@ -18,9 +17,9 @@ from mobilenetv2.data.annotation import FAULTS, DetectionSample, Fault, Form
 from mobilenetv2.data.check import GALLERY, Examined, Progress, examine
 from mobilenetv2.data.classification import Sample
 from mobilenetv2.data.detection import AS_FOUND, DetectionData, Places, open_parts
-from mobilenetv2.data.findings import listed, of_missing, of_same_bytes, same_bytes
-from mobilenetv2.data.shard_files import absolute
+from mobilenetv2.data.findings import listed, of_missing, of_same_bytes, same_bytes, with_absolute_files
 from mobilenetv2.errors import FileError, ImageError
+from mobilenetv2.text import joined, plain
 
 _GREY = np.full((plots.TILE, plots.TILE, 3), 200, np.uint8)
 
@@ -66,18 +65,7 @@ class DetectionCheck:
 
     def absolute(self) -> DetectionCheck:
         """The same with the whole path of every file, which holds in any folder."""
-
-        def whole(groups: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
-            return tuple(tuple(map(absolute, group)) for group in groups)
-
-        return dataclasses.replace(
-            self,
-            unreadable=tuple((absolute(file), why.replace(file, absolute(file))) for file, why in self.unreadable),
-            sizes=tuple((absolute(file), stated, found) for file, stated, found in self.sizes),
-            faults=tuple(dataclasses.replace(fault, file=absolute(fault.file)) for fault in self.faults),
-            duplicates=whole(self.duplicates),
-            leaks=whole(self.leaks),
-        )
+        return with_absolute_files(self)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: every field, and "ok"."""
@@ -104,7 +92,7 @@ class DetectionCheck:
 
     def text(self) -> str:
         """The boxes per class, the pictures, and the findings: the first ones of each kind."""
-        rows = [(name, [counts[i] for counts in self.counts.values()]) for i, name in enumerate(self.names)]
+        rows = [(plain(name), [counts[i] for counts in self.counts.values()]) for i, name in enumerate(self.names)]
         rows.append(("all boxes", [sum(counts) for counts in self.counts.values()]))
         rows.append(("pictures", list(self.pictures.values())))
         rows.append(("of them without a box", list(self.without.values())))
@@ -112,7 +100,7 @@ class DetectionCheck:
         lines = [f"{'class':{width}}" + "".join(f"{part:>9}" for part in self.counts)]
         lines += [f"{name:{width}}" + "".join(f"{number:9,}" for number in numbers) for name, numbers in rows]
         lines.append("")
-        return "\n".join([*lines, *listed(self._by_kind())])
+        return joined([*lines, *listed(self._by_kind())])
 
 
 def from_json(values: Mapping[str, Any]) -> DetectionCheck:

@@ -1,13 +1,20 @@
-"""What the checks of boxes and of masks find alike, and how they say what they found."""
+"""What the checks of the three tasks find alike, and how they say what they found."""
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from mobilenetv2.data.folders import some
+from mobilenetv2.data.shard_files import absolute
 
 Groups = tuple[tuple[str, ...], ...]
+
+Check = TypeVar("Check")
 
 SHOWN = 20  # findings of a kind that a text names
 
@@ -48,3 +55,48 @@ def listed(by_kind: Iterable[Sequence[str]]) -> list[str]:
         if len(found) > SHOWN:
             lines.append(f"... and {len(found) - SHOWN:,} more of this kind, all of them in --json")
     return [*lines, f"{count} findings" if count else "nothing wrong was found"]
+
+
+def with_absolute_files(check: Check) -> Check:
+    """The same check with the whole path of every file, which holds in any folder.
+
+    A check is a dataclass; which of its fields name files, and how, `_FILES_IN` says for the checks of all tasks.
+    """
+    known: Any = check
+    names = [field.name for field in dataclasses.fields(known) if field.name in _FILES_IN]
+    return dataclasses.replace(known, **{name: tuple(map(_FILES_IN[name], getattr(known, name))) for name in names})
+
+
+def _group(files: Iterable[str]) -> tuple[str, ...]:
+    return tuple(map(absolute, files))
+
+
+def _first(entry: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A file, and things that name none."""
+    return absolute(entry[0]), *entry[1:]
+
+
+def _reasoned(entry: tuple[str, str]) -> tuple[str, str]:
+    """A file with the reason why it is no good, which names it, or another one of the same data set: its mask."""
+    file, reason = entry
+    whole = absolute(file)
+    if whole == file:
+        return entry
+    top, slash, _ = file.partition(os.sep)
+    if not slash:
+        return whole, reason.replace(file, whole)
+    begins = re.compile(rf"(?<![^\s'\"(]){re.escape(top + slash)}")
+    return whole, begins.sub(lambda _: absolute(top) + slash, reason)
+
+
+def _fault(fault: Any) -> Any:
+    return dataclasses.replace(fault, file=absolute(fault.file))
+
+
+_FILES_IN: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("unreadable", "masks"), _reasoned),
+    **dict.fromkeys(("sizes", "incomplete"), _first),
+    **dict.fromkeys(("duplicates", "leaks", "contradictions"), _group),
+    **dict.fromkeys(("empty", "blank"), absolute),
+    "faults": _fault,
+}

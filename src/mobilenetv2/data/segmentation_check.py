@@ -18,7 +18,7 @@ from mobilenetv2.data.annotation import FAULTS, Fault
 from mobilenetv2.data.check import GALLERY, Progress
 from mobilenetv2.data.classification import Sample
 from mobilenetv2.data.examine import Examined, examine_one
-from mobilenetv2.data.findings import listed, of_missing, of_same_bytes, same_bytes
+from mobilenetv2.data.findings import listed, of_missing, of_same_bytes, same_bytes, with_absolute_files
 from mobilenetv2.data.masks import IGNORE
 from mobilenetv2.data.segmentation import (
     AS_FOUND,
@@ -31,6 +31,7 @@ from mobilenetv2.data.segmentation import (
 )
 from mobilenetv2.data.segmentation_augment import sizes_differ
 from mobilenetv2.errors import Error
+from mobilenetv2.text import joined, plain
 
 _CHUNK = 64  # pictures that wait in memory
 _LISTED = 3  # classes that are named below a picture, those with the most pixels
@@ -104,8 +105,8 @@ class SegmentationCheck:
         return self.occurs
 
     def absolute(self) -> SegmentationCheck:
-        """The same: its files are named as the data set was."""
-        return self
+        """The same with the whole path of every file, which holds in any folder."""
+        return with_absolute_files(self)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: every field, and "ok"."""
@@ -144,7 +145,7 @@ class SegmentationCheck:
         parts = list(self.pixels)
         totals = {part: sum(self.pixels[part]) for part in parts}
         rows: list[tuple[str, list[tuple[str, int | str]]]] = [
-            (name, [(_percent(self.pixels[part][i], totals[part]), self.occurs[part][i]) for part in parts])
+            (plain(name), [(_percent(self.pixels[part][i], totals[part]), self.occurs[part][i]) for part in parts])
             for i, name in enumerate(self.names)
         ]
         everything = {part: totals[part] + self.ignored[part] for part in parts}
@@ -155,7 +156,7 @@ class SegmentationCheck:
         table = (f"{name:{width}}" + "".join(f"{a:>10} {b:>8}" for a, b in cells) for name, cells in rows)
         lines = [head, *(line.rstrip() for line in table), ""]
         lines += [f"note: {note}" for note in self.notes]
-        return "\n".join([*lines, *listed(self._by_kind())])
+        return joined([*lines, *listed(self._by_kind())])
 
 
 def from_json(values: Mapping[str, Any]) -> SegmentationCheck:
@@ -288,10 +289,10 @@ def gallery(found: SegmentationCheck, parts: Mapping[str, SegmentationData]) -> 
     for file, reason in found.unreadable[:GALLERY]:
         grey = np.full((96, 96, 3), 200, np.uint8)
         tiles.append(plots.Tile(plots.thumbnail(grey), (Path(file).name, reason.removeprefix(f"{file} ")), right=False))
-    wrong = [(*by_file[file], _short(reason, by_file[file][0])) for file, reason in found.masks]
-    wrong += [(*by_file[file], "all pixels are ignored") for file in found.blank]
+    wrong = [(*by_file[file], _short(reason, by_file[file][0])) for file, reason in found.masks if file in by_file]
+    wrong += [(*by_file[file], "all pixels are ignored") for file in found.blank if file in by_file]
     for groups, what in ((found.leaks, "in several parts"), (found.duplicates, "twice")):
-        wrong += [(*by_file[file], what) for group in groups for file in group]
+        wrong += [(*by_file[file], what) for group in groups for file in group if file in by_file]
     for sample, names, what in [one for one in wrong if str(one[0].path) not in bad][:GALLERY]:
         tiles.append(plots.Tile(_drawn(sample, names)[0], (what, sample.path.name), right=False))
     shown = bad | {str(sample.path) for sample, _, _ in wrong}

@@ -30,6 +30,7 @@ def write_image_folder(
     val: int,
     size: int = 96,
     seed: int = 0,
+    replace: bool = False,
     progress: Progress | None = None,
 ) -> None:
     """Write pictures with one object: `folder/train/<class>/00001.jpg` ... and `folder/val/<class>/...`.
@@ -37,9 +38,10 @@ def write_image_folder(
     `train` and `val` count pictures, 10 or more each. Classes are balanced to within one picture; the two
     splits are two series, shared with no other `seed`. The set is built beside `folder` and gets its name when
     it is whole: an interrupted run leaves nothing that looks like one. A whole set that was written with
-    the same arguments is kept as it is. `progress(done, total)` is called after each picture, and once with
-    `done == total` for a kept set. Raises `UsageError` where an argument is out of its range or `folder` holds
-    something else, and `FileError` where a file cannot be written.
+    the same arguments is kept as it is; one of other arguments is replaced with `replace`, and nothing else ever is.
+    `progress(done, total)` is called after each picture, and once with `done == total` for a kept set. Raises
+    `UsageError` where an argument is out of its range or `folder` holds something else, and `FileError` where a file
+    cannot be written.
     """
 
     def write(root: Path, split: str, index: int, picture: Scene) -> None:
@@ -48,7 +50,7 @@ def write_image_folder(
         Image.fromarray(picture.image).save(file, quality=92)
 
     arguments = {"train": train, "val": val, "size": size, "seed": seed}
-    _write_set(Path(folder), arguments, write, "{split}/*/*.jpg", progress)
+    _write_set(Path(folder), arguments, write, "{split}/*/*.jpg", progress, replace=replace)
 
 
 def write_segmentation_folder(
@@ -88,6 +90,8 @@ def _write_set(
     write: Callable[[Path, str, int, Scene], None],
     pattern: str,
     progress: Progress | None,
+    *,
+    replace: bool = False,
 ) -> None:
     """`write(root, split, index, scene)` puts one picture into the set; `pattern` finds all of a split's."""
     train, val, size, seed = (arguments[name] for name in ("train", "val", "size", "seed"))
@@ -98,10 +102,11 @@ def _write_set(
     made_from = {"version": VERSION, "classes": list(CLASSES), **arguments}
     report = progress or (lambda done, total: None)
     if _holds_anything(folder):
-        if not _holds_set(folder, made_from, pattern):
+        if _holds_set(folder, made_from, pattern):
+            return report(train + val, train + val)
+        if not (replace and _holds_only_a_set(folder, pattern)):
             hint = "choose another folder or remove this one"
             raise UsageError(f"{folder} is not empty and holds no complete set of these pictures: {hint}")
-        return report(train + val, train + val)
 
     building = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
     done = 0
@@ -112,7 +117,9 @@ def _write_set(
                 done += 1
                 report(done, train + val)
         files.write_text(building / _MARKER, json.dumps(made_from, indent=1) + "\n")
-        if folder.exists():
+        if replace and (folder / _MARKER).exists():
+            shutil.rmtree(folder)  # a set and nothing else, as checked above
+        elif folder.exists():
             folder.rmdir()  # empty, as checked above
         building.rename(folder)
     except OSError as error:
@@ -128,6 +135,14 @@ def _holds_anything(folder: Path) -> bool:
         raise UsageError(f"{folder} is a file: name a folder to write to") from None
     except OSError as error:
         raise FileError(f"{folder} cannot be read: {error.strerror or error}") from None
+
+
+def _holds_only_a_set(folder: Path, pattern: str) -> bool:
+    """Whether there is nothing in it but what a call with any arguments wrote."""
+    ours = {folder / _MARKER}
+    for split in ("train", "val"):
+        ours.update(folder.glob(pattern.format(split=split)))
+    return (folder / _MARKER).is_file() and all(file in ours for file in folder.rglob("*") if not file.is_dir())
 
 
 def _holds_set(folder: Path, made_from: Mapping[str, object], pattern: str) -> bool:

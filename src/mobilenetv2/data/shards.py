@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mobilenetv2.data import shard_files
-from mobilenetv2.data.folders import PARTS, PICTURE_SUFFIXES, SPLITS, entries, part_in, some
+from mobilenetv2.data.folders import ENDINGS, PARTS, SPLITS, entries, part_in, some
 from mobilenetv2.data.shard_files import Shard, is_url, name_of
 from mobilenetv2.errors import DatasetError, FileError, UsageError
 
@@ -244,7 +244,7 @@ def index(shard: Shard) -> Index:
         if name in seen:
             incomplete.append((name, _TWICE))
         seen.add(name)
-        if suffix in PICTURE_SUFFIXES:
+        if suffix in ENDINGS:
             sample.pictures[name] = (member.offset_data, member.size)
         elif suffix in LABELS and member.size <= _LABEL_BYTES:
             sample.labels[suffix] = _label(suffix, shard_files.read(shard, member.offset_data, member.size))

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import safetensors
 
-from mobilenetv2 import model_file
+from mobilenetv2 import checks, files, limits, model_file, signatures
 from mobilenetv2.errors import FileError, ModelFileError, SpecError, UsageError, WeightsError, unknown_name
 from mobilenetv2.importers import detector_names, names
 from mobilenetv2.importers.torchvision_export import export_torchvision
@@ -70,18 +71,50 @@ def import_file(
     Raises `UsageError` for an unknown source or labels that do not fit, `FileError` where a file cannot be read,
     and `WeightsError` where the checkpoint is damaged, unsafe, or no MobileNetV2 of a task that is known here.
     """
-    from mobilenetv2.importers import huggingface, ncnn
-    from mobilenetv2.importers.complete import complete, file_sha256, published
+    from mobilenetv2.importers import huggingface
 
     path = Path(path)
     if path.is_dir():
         path = huggingface.weights_in(path)
     if source is not None and source not in SOURCES:
-        raise unknown_name("source", source, SOURCES)
-    if size is not None and size < 1:
-        raise UsageError(f"size must be a number of pixels from 1 up, got {size}")
-    if output_stride not in (None, *OUTPUT_STRIDES):
-        raise UsageError(f"output_stride must be 8, 16 or 32, got {output_stride}")
+        raise unknown_name("source", str(source), SOURCES)
+    if size is not None:
+        size = checks.whole("size", size, 1, limits.SIDE)
+    if output_stride is not None:
+        output_stride = checks.choice("output_stride", output_stride, OUTPUT_STRIDES)
+    if background is not None:
+        background = checks.choice("background", background, get_args(Background))
+    _refuse_named_pipe(path)
+    with files.on_disk(path) as file:
+        try:
+            return _import(file, source, labels, background, size, output_stride)
+        except (FileError, UsageError, WeightsError) as error:
+            if file == path:
+                raise
+            raise type(error)(str(error).replace(str(file), str(path))) from None
+
+
+def _refuse_named_pipe(path: Path) -> None:
+    """A pipe that lies in a folder may have nobody at its other end; one that another program holds open ends."""
+    with contextlib.suppress(OSError, ValueError):
+        if stat.S_ISFIFO(os.stat(path).st_mode) and os.path.exists(os.path.realpath(path)):
+            raise FileError(f"{path} is a pipe: write what comes out of it to a file, and import that")
+
+
+def _import(
+    path: Path, source: str | None, labels: str | os.PathLike[str] | None, background: Background | None,
+    size: int | None, output_stride: int | None,
+) -> ModelFile:  # fmt: skip
+    """As `import_file`, of one file on the disk."""
+    from mobilenetv2.importers import huggingface, ncnn
+    from mobilenetv2.importers.complete import complete, file_sha256, published
+
+    for file in (path, path.with_suffix(".bin")) if path.suffix.lower() == ".param" else (path,):
+        kind = signatures.kind_of(file)
+        if signatures.is_lfs_pointer(kind):
+            raise WeightsError(f"{file} is a Git LFS pointer: fetch the file that it stands for with git lfs pull")
+        if signatures.is_picture(kind):
+            raise WeightsError(f"{file} is {kind}, no file of weights")
     pair = ncnn.pair(path)
     weights = path if pair is None else pair.bin
     sha256 = file_sha256(weights)

@@ -8,11 +8,12 @@ import os
 import re
 from pathlib import Path
 
-from mobilenetv2 import files, model_file, spec_fields, zoo
+from mobilenetv2 import files, limits, model_file, spec_fields, zoo
 from mobilenetv2.errors import ModelFileError, UsageError, WeightsError
 from mobilenetv2.labels import class_names
 from mobilenetv2.model_file import ModelFile
 from mobilenetv2.spec import Background, Classifier, DeepLab, Head, Spec
+from mobilenetv2.text import quoted
 from mobilenetv2.zoo import Entry
 
 _DATA_SETS = {  # by count of classes
@@ -21,7 +22,10 @@ _DATA_SETS = {  # by count of classes
     "segmentation": {20: "voc"},
 }
 _CALLED = {"imagenet": "ImageNet's", "voc": "Pascal VOC's", "coco": "COCO's"}
-_LABEL_MAP_FIELD = r"(\w+)\s*:\s*(?:[\"']([^\"']*)[\"']|(\S+))"
+# Each reads any text in time that grows with its length: they begin at a line, an item, a word.
+_LABEL_MAP = re.compile(r"^[ \t]*item\s*{", re.MULTILINE)
+_LABEL_MAP_ITEM = re.compile(r"item\s*{((?:(?!item\s*{)[^}])*)}")
+_LABEL_MAP_FIELD = r"(?<!\w)(\w+)\s*:\s*(?:[\"']([^\"']*)[\"']|(\S+))"
 BACKGROUND_NAMES = ("background", "__background__", "???", "dummy")  # as label files of TensorFlow models write it
 
 
@@ -94,11 +98,11 @@ def read_labels(path: str | os.PathLike[str], network: Spec) -> tuple[str, ...]:
     "background" or "???". Raises `FileError`, and `UsageError` for another count of names or not UTF-8.
     """
     try:
-        text = files.read_bytes(path).decode("utf-8-sig")
+        text = files.read_bytes(path, limit=limits.GRAPH_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not a text file in UTF-8: labels are one name per line") from None
     head = network.head
-    if re.search(r"^\s*item\s*{", text, re.MULTILINE):
+    if _LABEL_MAP.search(text):
         return _label_map(path, text, head.classes)
     names = [line.strip() for line in text.rstrip().splitlines()]
     if "" in names:
@@ -119,12 +123,12 @@ def _label_map(path: str | os.PathLike[str], text: str, classes: int) -> tuple[s
     Its numbers (`label` or `id`) count from 1, 0 is the background; one that is missing is "class 11".
     """
     names: dict[int, str] = {}
-    for item in re.findall(r"item\s*{([^}]*)}", text):
-        fields = {key: quoted or bare for key, quoted, bare in re.findall(_LABEL_MAP_FIELD, item)}
+    for item in _LABEL_MAP_ITEM.findall(text):
+        fields = {key: text or bare for key, text, bare in re.findall(_LABEL_MAP_FIELD, item)}
         number = fields.get("label", fields.get("id", ""))
         name = fields.get("display_name") or fields.get("name")
-        if not number.isdecimal() or not name:
-            raise UsageError(f"{path}: an item lacks its number or its name: {' '.join(item.split())[:60]!r}")
+        if not number.isdecimal() or len(number) > 9 or not name:
+            raise UsageError(f"{path}: an item lacks its number or its name: {quoted(' '.join(item.split()), 60)}")
         names[int(number)] = name
     names.pop(0, None)
     if not names or max(names) > classes:

@@ -7,7 +7,6 @@ a file leaves out has the default that it has there.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -15,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mobilenetv2 import files
+from mobilenetv2 import checks, json_text, limits
 from mobilenetv2.errors import FileError, WeightsError
 from mobilenetv2.importers.complete import BACKGROUND_NAMES
-from mobilenetv2.preprocessing import MAX_SIDE, Interpolation, Preprocessing, Resize
+from mobilenetv2.preprocessing import Interpolation, Preprocessing, Resize
 from mobilenetv2.spec import Activation, Background, Padding
 from mobilenetv2.spec_fields import OUTPUT_STRIDES
+from mobilenetv2.text import quoted
 
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -143,18 +143,18 @@ def classes(weights: Path, config: Config, outputs: int) -> tuple[tuple[str, ...
 def _network(path: Path, fields: Mapping[str, Any]) -> Config:
     kind = fields.get("model_type")
     if kind != "mobilenet_v2":
-        raise WeightsError(f"{path} has model_type {kind!r}, expected 'mobilenet_v2': it is another model's")
+        raise WeightsError(f"{path} has model_type {quoted(kind)}, expected 'mobilenet_v2': it is another model's")
     if fields.get("first_layer_is_expansion", True) is not True:
         raise WeightsError(f"{path} has first_layer_is_expansion false: no network here expands in its first block")
-    activation = str(fields.get("hidden_act", "relu6"))
-    if activation not in _ACTIVATIONS:
-        raise WeightsError(f"{path} has hidden_act {activation!r}: known are {' and '.join(_ACTIVATIONS)}")
+    activation = fields.get("hidden_act", "relu6")
+    if not isinstance(activation, str) or activation not in _ACTIVATIONS:
+        raise WeightsError(f"{path} has hidden_act {quoted(activation)}: known are {' and '.join(_ACTIVATIONS)}")
     stride = fields.get("output_stride", 32)
-    if stride not in OUTPUT_STRIDES:
-        raise WeightsError(f"{path} has output_stride {stride!r}: known are 8, 16 and 32")
+    if not checks.is_whole(stride) or stride not in OUTPUT_STRIDES:
+        raise WeightsError(f"{path} has output_stride {quoted(stride)}: known are 8, 16 and 32")
     eps = fields.get("layer_norm_eps", 1e-3)
     if not isinstance(eps, float) or not 0 < eps < 1:
-        raise WeightsError(f"{path} has layer_norm_eps {eps!r}, expected a number between 0 and 1")
+        raise WeightsError(f"{path} has layer_norm_eps {quoted(eps)}, expected a number between 0 and 1")
     return Config(
         padding="same" if _flag(path, fields, "tf_padding") else "symmetric",
         bn_eps=eps,
@@ -168,8 +168,12 @@ def _network(path: Path, fields: Mapping[str, Any]) -> Config:
 def _names(path: Path, numbered: object) -> tuple[str, ...]:
     """The outputs' names by their numbers."""
     if not isinstance(numbered, dict) or set(numbered) != {str(i) for i in range(len(numbered))}:
-        raise WeightsError(f"{path}: id2label must name the outputs 0, 1, 2 ..., got {numbered!r:.80}")
-    return tuple(str(numbered[str(i)]) for i in range(len(numbered)))
+        raise WeightsError(f"{path}: id2label must name the outputs 0, 1, 2 ..., got {quoted(numbered)}")
+    names = tuple(numbered[str(i)] for i in range(len(numbered)))
+    for name in names:
+        if not isinstance(name, str | int | float) or (isinstance(name, str) and len(name) > limits.STATED_TEXT):
+            raise WeightsError(f"{path}: id2label must have texts as names, got {quoted(name)}")
+    return tuple(map(str, names))
 
 
 def _pictures(path: Path, fields: Mapping[str, Any], config: Config) -> Config:
@@ -177,7 +181,7 @@ def _pictures(path: Path, fields: Mapping[str, Any], config: Config) -> Config:
     found = _resizing(path, fields, config)
     resample = fields.get("resample", 2)
     if isinstance(resample, bool) or resample not in [*_INTERPOLATIONS, *_OTHER_FILTERS]:
-        raise WeightsError(f"{path} has resample {resample!r:.80}, expected Pillow's number of a filter, 0 to 5")
+        raise WeightsError(f"{path} has resample {quoted(resample)}, expected Pillow's number of a filter, 0 to 5")
     interpolation = _INTERPOLATIONS.get(resample)
     if interpolation is None and found.resize != "none":
         text = f"{PROCESSOR} asks for resample {resample} ({_OTHER_FILTERS[resample]}): bilinear was taken"
@@ -225,7 +229,7 @@ def _flag(path: Path, fields: Mapping[str, Any], field: str) -> bool:
     """A field that is true where it is left out."""
     value = fields.get(field, True)
     if not isinstance(value, bool):
-        raise WeightsError(f"{path} has {field} {value!r:.80}, expected true or false")
+        raise WeightsError(f"{path} has {field} {quoted(value)}, expected true or false")
     return value
 
 
@@ -250,7 +254,7 @@ def _number(path: Path, field: str, value: object, *, positive: bool) -> float:
     least = 1e-6 if positive else -1e30
     if isinstance(value, int | float) and not isinstance(value, bool) and least <= value < 1e30:
         return float(value)
-    raise WeightsError(f"{path} has {field} {value!r:.80}, expected a number{' above 0' if positive else ''}")
+    raise WeightsError(f"{path} has {field} {quoted(value)}, expected a number{' above 0' if positive else ''}")
 
 
 def _sides(path: Path, field: str, value: object) -> tuple[int, int]:
@@ -260,18 +264,15 @@ def _sides(path: Path, field: str, value: object) -> tuple[int, int]:
         sides = [value.get("height"), value.get("width")]
     match [sides, sides] if isinstance(sides, int) else sides:
         case [int(height), int(width)] if not {type(height), type(width)} & {bool}:
-            if min(height, width) >= 1 and max(height, width) <= MAX_SIDE:
+            if min(height, width) >= 1 and max(height, width) <= limits.SIDE:
                 return height, width
-    raise WeightsError(f"{path} has {field} {value!r:.80}, expected sides of 1 to {MAX_SIDE} pixels")
+    raise WeightsError(f"{path} has {field} {quoted(value)}, expected sides of 1 to {limits.SIDE} pixels")
 
 
 def _read(path: Path) -> Mapping[str, Any]:
     if not path.exists():
         raise WeightsError(_dangling(path))
-    try:
-        found = json.loads(files.read_bytes(path))
-    except (ValueError, RecursionError):
-        raise WeightsError(f"{path} is not JSON: it is damaged") from None
+    found = json_text.read(path, error=WeightsError, limit=limits.HEADER_BYTES)
     if not isinstance(found, dict):
-        raise WeightsError(f"{path} holds no JSON object, but {found!r:.40}")
+        raise WeightsError(f"{path} holds no JSON object, but {quoted(found, 40)}")
     return found

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import os
 import re
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobilenetv2 import files, image, spec, spec_fields
+from mobilenetv2 import files, image, limits, spec, spec_fields
 from mobilenetv2.errors import WeightsError
+from mobilenetv2.importers import archives, hdf5
 from mobilenetv2.importers.structure import BlockChannels, find_backbone
 from mobilenetv2.model_file import ModelFile, ModelInfo
 from mobilenetv2.spec import Backbone, ConvSpec, Spec
+from mobilenetv2.text import quoted
 
 BN_EPS = 1e-3
 DEFAULT_SIZE = 224
-MAX_VALUES = 50_000_000  # in one weight; the largest of width 1.4 has 1.8 million
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _IN_ARCHIVE = "model.weights.h5"  # inside a .keras file
@@ -44,9 +45,9 @@ def recognises(path: Path) -> bool:
     try:
         with open(path, "rb") as file:
             start = file.read(8)
-        return start == _SIGNATURE or (start.startswith(b"PK") and _IN_ARCHIVE in zipfile.ZipFile(path).namelist())
-    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError):
+    except OSError:
         return False
+    return start == _SIGNATURE or (start.startswith(b"PK") and _IN_ARCHIVE in archives.names(path))
 
 
 def read(path: Path, *, size: int | None = None) -> ModelFile:
@@ -56,8 +57,8 @@ def read(path: Path, *, size: int | None = None) -> ModelFile:
     Raises `FileError`, and `WeightsError` for a file that is damaged, not of Keras, without a classifier ("no_top"),
     or whose weights are not exactly those of a MobileNetV2.
     """
-    with _opened(path) as (file, described):
-        layers = list(_layers(file))
+    with _opened(path) as (file, described, stored):
+        layers = list(_layers(file, stored))
         size = size or _size(path.name) or _size(described)
     weights = _by_kind(layers)
     net, convolutions = _backbone(weights)
@@ -72,32 +73,30 @@ def read(path: Path, *, size: int | None = None) -> ModelFile:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, str]]:
-    """The HDF5 file at `path`, or inside the archive there, and a text in which the input's size may be found."""
+def _opened(path: Path) -> Iterator[tuple[Any, str, int]]:
+    """The HDF5 file at `path`, or inside the archive there, a text in which the input's size may be found, and how many
+    bytes the HDF5 file has."""
     import h5py
 
     with files.reading(path):
         try:
-            if zipfile.is_zipfile(path):
-                with zipfile.ZipFile(path) as archive:
-                    if archive.getinfo(_IN_ARCHIVE).file_size > 4 * MAX_VALUES:
-                        raise WeightsError(f"the weights in it are larger than {4 * MAX_VALUES:,} bytes")
-                    source: Any = io.BytesIO(archive.read(_IN_ARCHIVE))
-                    described = archive.read("config.json").decode()
-            else:
-                source, described = path, ""
+            source, described, stored = path, "", os.path.getsize(path)
+            if archives.names(path):
+                with archives.opened(path) as archive:
+                    content = archives.member(archive, _IN_ARCHIVE, most=archives.most_unpacked(path))
+                    described = archives.member(archive, "config.json", most=limits.HEADER_BYTES).decode()
+                source, stored = io.BytesIO(content), len(content)
             with h5py.File(source, "r") as file:
-                yield file, described or str(file.attrs.get("model_config", "")) or _model_name(file)
-        except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+                yield file, described or hdf5.text(file, "model_config") or _model_name(file), stored
+        except (OSError, *archives.DAMAGE) as error:
             if isinstance(error, OSError) and error.errno:  # the system's: no such file, no permission
                 raise
-            reason = str(error).splitlines()[0].strip() if str(error).strip() else type(error).__name__
-            raise WeightsError(f"not a Keras weight file, damaged or cut short ({reason})") from None
+            raise WeightsError(f"not a Keras weight file, damaged or cut short ({archives.reason(error)})") from None
 
 
 def _model_name(file: Any) -> str:
     """What a `.weights.h5` calls the model: keras.applications has the input's size in there."""
-    return f"{file['vars'].attrs.get('name', '')}.h5" if "vars" in file else ""
+    return f"{hdf5.text(hdf5.member(file, 'vars'), 'name')}.h5" if hdf5.has(file, "vars") else ""
 
 
 def _size(text: str) -> int | None:
@@ -107,50 +106,51 @@ def _size(text: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _layers(file: Any) -> Iterator[Layer]:
-    """Each layer's weights in the order of the layers; raises `WeightsError` where one would be left out."""
-    root = file.get("model_weights", file)
-    container = next((root[name] for name in _CONTAINERS if name in root), None)
+def _layers(file: Any, stored: int) -> Iterator[Layer]:
+    """Each layer's weights in the order of the layers; raises `WeightsError` where one would be left out, or where they
+    are more than a file of `stored` bytes holds."""
+    root = hdf5.member(file, "model_weights") if hdf5.has(file, "model_weights") else file
+    container = next((hdf5.member(root, name) for name in _CONTAINERS if hdf5.has(root, name)), None)
     if "layer_names" in root.attrs or "layer_names0" in root.attrs:
         layers = [
-            [(name, _member(root, f"{layer}/{name}")) for name in _attribute(_member(root, layer), "weight_names")]
-            for layer in _attribute(root, "layer_names")
+            [(name, _weight(root, f"{layer}/{name}")) for name in _names(hdf5.member(root, layer), "weight_names")]
+            for layer in _names(root, "layer_names")
         ]
     elif container is not None:
         root = container
         groups: dict[str, list[tuple[str, Any]]] = {}
         for name in sorted(_datasets(root), key=_natural):
-            groups.setdefault(name.rsplit("/", 1)[0], []).append((name, root[name]))
+            groups.setdefault(name.rsplit("/", 1)[0], []).append((name, hdf5.member(root, name)))
         layers = list(groups.values())
     else:
         raise WeightsError("an HDF5 file, but none that Keras wrote: it has neither layer names nor layers")
     layers = [[(name, data) for name, data in layer if not _is_random_state(name)] for layer in layers]
-    left = {root[name].name for name in _datasets(root)} - {data.name for layer in layers for _, data in layer}
+    used = [(name, data) for layer in layers for name, data in layer]
+    if len(used) > limits.TENSORS:
+        raise WeightsError(f"the file names {len(used):,} weights: the limit is {limits.TENSORS:,}")
+    left = {hdf5.member(root, name).name for name in _datasets(root)} - {data.name for _, data in used}
     if left:
-        raise WeightsError(f"the weight {min(left)!r} belongs to no layer of the file: it would be left out")
+        raise WeightsError(f"the weight {quoted(min(left))} belongs to no layer of the file: it would be left out")
+    hdf5.check_sizes(used, stored)
     for layer in layers:
-        yield {name: _values(name, data) for name, data in layer}
+        yield {name: hdf5.values(name, data) for name, data in layer}
 
 
-def _member(group: Any, name: str) -> Any:
-    if name not in group:
-        raise WeightsError(f"{name!r} is missing: the file names it and does not hold it")
-    return group[name]
+def _weight(group: Any, path: str) -> Any:
+    found = hdf5.member(group, path)
+    if not hasattr(found, "shape"):
+        raise WeightsError(f"{quoted(path)} is no weight: the file is damaged")
+    return found
 
 
-def _attribute(group: Any, name: str) -> list[str]:
+def _names(group: Any, name: str) -> list[str]:
     """A list of names; long ones are split into name0, name1, ... as an HDF5 attribute holds 64 KB."""
     parts = [name] if name in group.attrs else [f"{name}{i}" for i in range(len(group.attrs))]
-    values = [value for part in parts if part in group.attrs for value in group.attrs[part]]
-    if not all(isinstance(value, bytes | str) for value in values):
-        raise WeightsError(f"the attribute {name!r} of {group.name!r} holds no names: the file is damaged")
-    return [value.decode() if isinstance(value, bytes) else value for value in values]
+    return [value for part in parts if part in group.attrs for value in hdf5.names(group, part)]
 
 
 def _datasets(group: Any) -> list[str]:
-    found: list[str] = []
-    group.visititems(lambda name, member: found.append(name) if hasattr(member, "shape") else None)
-    return [name for name in found if not _is_random_state(name)]
+    return [name for name in hdf5.datasets(group) if not _is_random_state(name)]
 
 
 def _is_random_state(name: str) -> bool:
@@ -160,18 +160,6 @@ def _is_random_state(name: str) -> bool:
 def _natural(name: str) -> list[tuple[str, int]]:
     """A key that puts conv2d_2 before conv2d_10."""
     return [(text, int(number or 0)) for text, number in re.findall(r"(\D*)(\d*)", name)]
-
-
-def _values(name: str, data: Any) -> Array:
-    if data.size is None or data.size > MAX_VALUES or data.dtype.kind not in "fiu":
-        raise WeightsError(f"weight {name!r} is {data.shape} of {data.dtype}: expected at most {MAX_VALUES:,} numbers")
-    values = np.asarray(data[()])
-    if values.dtype != np.float32:
-        with np.errstate(over="ignore", invalid="ignore"):  # what becomes of it is looked at below
-            values = values.astype(np.float32)
-    if not np.isfinite(values).all():
-        raise WeightsError(f"weight {name!r} has values that are not finite")
-    return values
 
 
 def _by_kind(layers: Sequence[Layer]) -> Weights:
@@ -207,7 +195,7 @@ def _kind(name: str, values: Array) -> str:
         return end
     if values.ndim == 1 and end in ("bias", "1"):
         return "bias"
-    raise WeightsError(f"weight {name!r} of shape {list(values.shape)} has no place in a MobileNetV2")
+    raise WeightsError(f"weight {quoted(name)} of shape {quoted(list(values.shape))} has no place in a MobileNetV2")
 
 
 def _backbone(weights: Weights) -> tuple[Backbone, list[tuple[str, Array]]]:
@@ -236,7 +224,7 @@ def _backbone(weights: Weights) -> tuple[Backbone, list[tuple[str, Array]]]:
         blocks.append(BlockChannels(inputs, expanded, channels, has_expansion))
     last = take()
     if convs:
-        raise WeightsError(f"weight {convs[0][0]!r} is left over: it has no place in a MobileNetV2")
+        raise WeightsError(f"weight {quoted(convs[0][0])} is left over: it has no place in a MobileNetV2")
     in_channels = result[0][1].shape[2]
     net = find_backbone(blocks, stem=stem, last=last, in_channels=in_channels, padding="same", bn_eps=BN_EPS)
     return net, result
@@ -260,5 +248,7 @@ def _kernel(conv: ConvSpec, kernel: Array) -> Array:
 
 def _fitting(name: str, values: Array, shape: tuple[int, ...]) -> Array:
     if values.shape != shape:
-        raise WeightsError(f"weight {name!r} is {list(values.shape)} in PyTorch's order, expected {list(shape)}")
+        raise WeightsError(
+            f"weight {quoted(name)} is {quoted(list(values.shape))} in PyTorch's order, expected {list(shape)}"
+        )
     return np.ascontiguousarray(values)

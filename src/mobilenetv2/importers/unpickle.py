@@ -9,10 +9,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
-import pickletools
-import warnings
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -20,8 +17,10 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from mobilenetv2 import files
+from mobilenetv2 import files, limits, signatures
 from mobilenetv2.errors import WeightsError
+from mobilenetv2.importers import archives, pickle_scan
+from mobilenetv2.text import plain, quoted
 
 ByteOrder = Literal["<", ">"]
 _ZIP_MAGIC = b"PK\x03\x04"
@@ -82,19 +81,21 @@ def read(path: Path) -> Any:
     cannot be read, and `WeightsError` where it is damaged, is something else, or holds more than tensors, plain
     containers, strings and numbers; the message names what it asked for. Nothing in the file is executed.
     """
-    with files.reading(path) as file:
-        content = file.read_bytes()
-        if content.startswith(_ZIP_MAGIC):
-            return _read_zip(file, content)
-        if content.startswith(_LEGACY_MAGIC):
-            return _read_stream(file, content)
+    content = files.read_bytes(path, limit=limits.CHECKPOINT_BYTES)
+    if content.startswith(_ZIP_MAGIC):
+        return _read_zip(path, content)
+    if content.startswith(_LEGACY_MAGIC):
+        return _read_stream(path, content)
     if not content:
         raise WeightsError(f"{path} is empty")
     if content[257:262] == b"ustar":
         raise WeightsError(
             f"{path} is a tar archive, as PyTorch 0.1 wrote: load and save it with a newer PyTorch first"
         )
-    raise WeightsError(f"{path} is not a PyTorch checkpoint: it begins with {content[:8]!r}")
+    kind = signatures.kind(content[: signatures.LONGEST])
+    raise WeightsError(
+        f"{path} is not a PyTorch checkpoint: it {f'is {kind}' if kind else f'begins with {content[:8]!r}'}"
+    )
 
 
 # -- the two formats
@@ -102,7 +103,7 @@ def read(path: Path) -> Any:
 
 def _read_zip(path: Path, content: bytes) -> Any:
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        with archives.directory(io.BytesIO(content)) as archive:
             entries = {info.filename: info for info in archive.infolist()}
             pickles = [name for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
             if len(pickles) != 1:
@@ -128,7 +129,7 @@ def _read_zip(path: Path, content: bytes) -> Any:
                 return _Storage(kind, count, lambda: _elements(blobs[key], kind, count, byte_order))
 
             return _Unpickler(io.BytesIO(archive.read(pickles[0])), path, storage).load_checked()
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, *_BROKEN) as error:
+    except (*archives.DAMAGE, *_BROKEN) as error:
         raise WeightsError(f"{path} is damaged or cut off: {_one_line(error)}") from None
 
 
@@ -150,7 +151,7 @@ def _read_stream(path: Path, content: bytes) -> Any:
         _Unpickler(stream, path, no_storage).load_checked()
         protocol = _Unpickler(stream, path, no_storage).load_checked()
         if protocol != _LEGACY_PROTOCOL:
-            raise WeightsError(f"{path} has PyTorch's stream format {protocol!r:.20}: {_LEGACY_PROTOCOL} is known")
+            raise WeightsError(f"{path} has PyTorch's stream format {_shown(protocol)}: {_LEGACY_PROTOCOL} is known")
         system = _Unpickler(stream, path, no_storage).load_checked()
         byte_order = _byte_order(big=not system["little_endian"])
         value = _Unpickler(stream, path, storage).load_checked()
@@ -219,12 +220,16 @@ def _rebuild_tensor(storage: object, offset: object, shape: object, strides: obj
         raise pickle.UnpicklingError("a tensor without a storage")
     shape, strides = _sizes(shape), _sizes(strides)
     if not isinstance(offset, int) or offset < 0 or len(shape) != len(strides) or len(shape) > 16:
-        raise pickle.UnpicklingError(f"a tensor of shape {shape}, strides {strides}, offset {offset!r:.40}")
+        raise pickle.UnpicklingError(
+            f"a tensor of shape {quoted(shape)}, strides {quoted(strides)}, offset {_shown(offset)}"
+        )
     count = math.prod(shape)
     reach = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True)) + 1 if count else 0
     # an expanded tensor (stride 0) may claim any size at no cost in the file
     if reach > storage.count or count > storage.count:
-        raise pickle.UnpicklingError(f"a tensor of shape {list(shape)} does not fit into its {storage.count} elements")
+        raise pickle.UnpicklingError(
+            f"a tensor of shape {quoted(list(shape))} does not fit into its {storage.count} elements"
+        )
 
     def values() -> npt.NDArray[Any]:
         elements = storage.elements()
@@ -246,7 +251,8 @@ def _size(sizes: object = ()) -> tuple[int, ...]:
 
 
 def _set(members: object = ()) -> tuple[object, ...]:
-    return tuple(members) if isinstance(members, list | tuple) else ()
+    """Of plain values: what holds others could be hashed for ever."""
+    return tuple(m for m in members if isinstance(m, str | int | float)) if isinstance(members, list | tuple) else ()
 
 
 _ALLOWED: Mapping[tuple[str, str], object] = {
@@ -270,7 +276,7 @@ class _Unpickler(pickle.Unpickler):
         self._stream, self._path, self._storage = stream, path, storage
 
     def load_checked(self) -> Any:
-        self._check_memo()
+        pickle_scan.check(self._stream)
         return self.load()
 
     def find_class(self, module: str, name: str, /) -> Any:
@@ -285,25 +291,11 @@ class _Unpickler(pickle.Unpickler):
                 if any(view):
                     raise pickle.UnpicklingError("a storage that is a view of another, as PyTorch before 0.4 wrote")
                 return self._storage(key, kind.name, count)
-        raise pickle.UnpicklingError(f"an unknown kind of storage, {pid!r:.60}")
-
-    def _check_memo(self) -> None:
-        """Refuse what would only use up memory: `pickle` makes a memo as long as the highest index that it meets."""
-        start = self._stream.tell()
-        highest = 0
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of a wrong escape in a name: it is refused later
-            for code, argument, _ in pickletools.genops(self._stream):
-                if "PUT" in code.name and isinstance(argument, int):
-                    highest = max(highest, argument)
-        length = self._stream.tell() - start
-        self._stream.seek(start)
-        if highest > length:
-            raise pickle.UnpicklingError(f"a memo of {highest} entries in {length} bytes")
+        raise pickle.UnpicklingError(f"an unknown kind of storage, {_shown(pid)}")
 
 
 def _refusal(module: str, name: str) -> str:
-    what = f"{module}.{name}"
+    what = plain(f"{module}.{name}")
     if module.startswith("__torch__"):
         return f"is a TorchScript program ({what}): save the state_dict() of the model that it was made from"
     if name == "_rebuild_qtensor" or what.startswith(("torch.q", "torch.ao.", "torch.nn.quantized")):
@@ -329,8 +321,15 @@ def _sizes(value: object) -> tuple[int, ...]:
     """`value` as a shape or strides. Raises `UnpicklingError` for anything else."""
     if isinstance(value, tuple | list) and all(type(n) is int and 0 <= n < 2**48 for n in value):
         return tuple(value)
-    raise pickle.UnpicklingError(f"{value!r:.60} is not a shape")
+    raise pickle.UnpicklingError(f"{_shown(value)} is not a shape")
+
+
+def _shown(value: object) -> str:
+    """For messages. A container may hold others so often that writing it would never end."""
+    plain_values = isinstance(value, tuple | list) and all(isinstance(m, str | int | float | None) for m in value)
+    scalar = isinstance(value, str | bytes | int | float | None)
+    return quoted(value, 60) if plain_values or scalar else f"a {type(value).__name__}"
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return plain(" ".join(str(error).split()), 200) or type(error).__name__

@@ -6,11 +6,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from mobilenetv2 import checks
 from mobilenetv2.model_file import ModelFile, ModelInfo, network_input
 from mobilenetv2.nn.deeplabv3 import DeepLabV3
 from mobilenetv2.nn.mobilenetv2 import MobileNetV2, load_tensors
 from mobilenetv2.nn.ssdlite import SSDLite
 from mobilenetv2.spec import Spec
+
+MOST_THREADS = 256  # as of the engine
 
 
 class TorchBackend:
@@ -21,7 +24,7 @@ class TorchBackend:
     def __init__(self, model: ModelFile, *, threads: int | None = None) -> None:
         self.info: ModelInfo = model.info
         if threads is not None:
-            torch.set_num_threads(threads)
+            torch.set_num_threads(checks.whole("threads", threads, 1, MOST_THREADS))
         self._network = network_for(model.info.spec).eval()
         load_tensors(self._network, model.tensors)
 

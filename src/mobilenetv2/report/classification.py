@@ -79,6 +79,21 @@ def card(facts: Facts) -> Card | None:
     return "val accuracy", percent(found.share), interval
 
 
+def judgement(facts: Facts) -> str | None:
+    found = _accuracy(facts)
+    if found is None:
+        return None
+    guessed = 1 / facts.info.classes
+    if facts.evaluation is not None:  # always the largest class
+        guessed = max(row["pictures"] for row in facts.evaluation["classes"]) / found.n
+    if found.low > guessed:
+        return None
+    return (
+        f"On {found.n:,} pictures an accuracy of {percent(found.share)} cannot be told from guessing "
+        f"({percent(guessed)}): train for more epochs, or measure on more pictures."
+    )
+
+
 def sections(facts: Facts) -> list[Section]:
     return [("How well it does", _classes(facts)), ("The surest mistakes", _mistakes(facts))]
 

@@ -32,6 +32,7 @@ from mobilenetv2.results import Detection, Detections
 
 DRAWN = 12  # pictures beside their truth: 40 KB each
 GALLERY = 24
+LEARNED = 0.01  # average precision at an overlap of 0.5: boxes at random reach less
 
 NOUN, NETWORK, PREDICT, ADD_UP = "detector", "SSDLite on MobileNetV2", " --draw drawn", True
 NEEDED = frozenset(
@@ -78,6 +79,13 @@ def card(facts: Facts) -> Card | None:
     found = facts.evaluation
     more = "" if found is None else f", {found['boxes']:,} boxes on {found['n']:,} pictures"
     return "val mAP@0.5", percent(ap50), coco + more
+
+
+def judgement(facts: Facts) -> str | None:
+    ap50, _ = _scores(facts)
+    if ap50 is None or ap50 >= LEARNED:
+        return None
+    return f"An average precision of {percent(ap50)} is next to nothing: train for more epochs, or on more pictures."
 
 
 def sections(facts: Facts) -> list[Section]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mobilenetv2 import files, model_file
+from mobilenetv2 import files, json_text, limits, model_file
 from mobilenetv2.complexity import Complexity, complexity
 from mobilenetv2.data.classification import is_there
 from mobilenetv2.errors import Error, UsageError
@@ -66,6 +65,12 @@ class Facts:
         return tasks.find(self.info.task)
 
     @property
+    def done(self) -> str:
+        """ "1 of 6 epochs", as far as they are known."""
+        done = int(self.rows[-1]["epoch"]) if self.rows else 0
+        return f"{done} of {self.settings['recipe'].get('epochs', '?')} epochs"
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The classes' names."""
         return tuple(self.info.label(i) for i in range(self.info.classes))
@@ -88,6 +93,7 @@ class Facts:
             "model": str(self.files.model),
             "report": str(self.files.report),
             "finished": self.settings["finished"],
+            "ended": self.settings.get("ended"),
             "classes": list(self.names),
             "pictures": {part: self.pictures.get(part) for part in ("train", "val")},
             **self.task.outcome(self),
@@ -108,7 +114,7 @@ def read(run: str | os.PathLike[str], *, progress: Progress | None = None) -> Fa
     was not done since the model was written. Raises `UsageError`, `ModelFileError`, `FileError`."""
     found = RunFiles(Path(run))
     settings = found.read_settings()
-    if not found.model.exists():
+    if not files.is_regular(found.model):
         raise UsageError(f"the run in {found.path} has no model yet: go on with it (--resume) until an epoch has ended")
     model = model_file.read(found.model)
     task = tasks.find(model.info.task)
@@ -138,8 +144,8 @@ def read(run: str | os.PathLike[str], *, progress: Progress | None = None) -> Fa
 
 def _read_check(task: TaskReport, path: Path) -> Check | None:
     try:
-        return task.read_check(json.loads(files.read_bytes(path)))
-    except (Error, ValueError, TypeError, LookupError):  # of an earlier release: none
+        return task.read_check(_read_json(path))
+    except (Error, ValueError, TypeError, LookupError, AttributeError):  # of an earlier release: none
         return None
 
 
@@ -174,7 +180,14 @@ def _evaluation(
 def _read_evaluation(task: TaskReport, path: Path) -> Mapping[str, Any] | None:
     needed = {"model_sha256", *task.NEEDED}
     try:
-        evaluation = json.loads(files.read_bytes(path))
-    except (Error, ValueError):
+        evaluation = _read_json(path)
+    except Error:
         return None
     return evaluation if isinstance(evaluation, dict) and needed <= evaluation.keys() else None
+
+
+def _read_json(path: Path) -> Any:
+    """What the run wrote beside its model. Raises `Error` where that is missing or damaged."""
+    if not files.is_regular(path):  # nobody has named it: opening a pipe would wait for ever
+        raise UsageError(f"{path} is no file of a run")
+    return json_text.read(path, error=UsageError, limit=limits.STREAM_BYTES, surrogates=True)

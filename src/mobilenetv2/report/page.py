@@ -6,6 +6,7 @@ import datetime
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from mobilenetv2 import __version__, charts
 from mobilenetv2.report.facts import Facts
@@ -18,7 +19,7 @@ _MACHINE = ("cpu", "cpus", "system", "device", "processes", "threads", "precisio
 
 def page(facts: Facts) -> str:
     """The HTML of the whole report."""
-    name = facts.files.path.resolve().name
+    name = _title(facts)
     sections = (
         ("How it learned", _curves(facts)),
         *facts.task.sections(facts),
@@ -30,7 +31,7 @@ def page(facts: Facts) -> str:
     return document(
         f"{name}: training report",
         tag("header", tag("p", "mobilenetv2 training report", class_="kicker"), tag("h1", name), _lead(facts)),
-        *(tag("p", sentence, class_="notice") for sentence in (*_unfinished(facts), *facts.lacking)),
+        *(tag("p", sentence, class_="notice") for sentence in (*_state(facts), *facts.lacking)),
         _cards(facts),
         *(tag("section", tag("h2", title), *content) for title, content in sections if content),
         tag("footer", f"Written by mobilenetv2 {__version__} on {datetime.date.today()}."),
@@ -51,13 +52,28 @@ def _lead(facts: Facts) -> Html:
     )
 
 
-def _unfinished(facts: Facts) -> Iterable[str]:
+def _title(facts: Facts) -> str:
+    """The data set's name and the run's, which often is "run"."""
+    names = [Path(facts.dataset).name] if facts.dataset else []
+    return ": ".join(dict.fromkeys([*names, facts.files.path.resolve().name]))
+
+
+def _state(facts: Facts) -> Iterable[str]:
+    """How the run ended, where not by its last epoch, and a judgement, where one is due."""
+    recipe, ended = facts.settings["recipe"], facts.settings.get("ended")
     if not facts.settings["finished"]:
-        done = int(facts.rows[-1]["epoch"]) if facts.rows else 0
-        yield (
-            f"This run has not ended: {done} of {facts.settings['recipe'].get('epochs', '?')} epochs are done. "
-            "The same command with --resume goes on."
-        )
+        state = "was interrupted" if ended == "interrupted" else "has not ended"
+        yield f"This run {state}: {facts.done} are done. The same command with --resume goes on."
+    elif ended == "time":
+        yield f"This run ended at its time limit of {_value(recipe.get('max_minutes'))} minutes: {facts.done} are done."
+    elif ended == "patience":
+        patience = _value(recipe.get("patience"))
+        yield f"This run ended early, after {facts.done}: {patience} in a row brought nothing better (patience)."
+    for epoch in facts.settings.get("lengthened") or ():
+        yield f"This run was lengthened after epoch {epoch}: the schedule began anew there."
+    judgement = facts.task.judgement(facts)
+    if judgement is not None:
+        yield judgement
 
 
 def _cards(facts: Facts) -> Html:
@@ -68,14 +84,22 @@ def _cards(facts: Facts) -> Html:
         cards.append(score)
     elif facts.pictures.get("val") == 0:
         cards.append(("val score", "-", "no pictures were held out: nothing is measured"))
-    keep = {"best": "the best on validation pictures", "last": "the last"}
+    kept = {"best": "the best on validation pictures", "last": "the last"}.get(
+        str(facts.settings["recipe"].get("keep"))
+    )
+    early = {"interrupted": "interrupted", "time": "time limit", "patience": "patience"}.get(
+        str(facts.settings.get("ended"))
+    )
+    sessions = facts.settings.get("sessions") or 1
     cards += [
         ("classes", _number(facts.info.classes), _some(facts.names)),
         ("kept epoch", f"{_number(facts.kept_epoch)} of {_number(last.get('epoch'))}",
-         keep.get(str(facts.settings["recipe"].get("keep")), "")),
+         "; ".join(filter(None, (kept, early and f"{facts.done}, {early}")))),
         ("pictures", _number(facts.pictures.get("train")),
          f"to learn from, {_number(facts.pictures.get('val'))} to measure"),
-        ("time", _duration(last.get("seconds")), f"{_number(last.get('pictures_per_second'))} pictures/s in training"),
+        ("time", _duration(last.get("seconds")),
+         f"{f'in {sessions} sessions, ' if sessions > 1 else ''}"
+         f"{_number(last.get('pictures_per_second'))} pictures/s in training"),
         ("model file", f"{facts.model_bytes / 1e6:.1f} MB", facts.files.model.name),
         ("parameters", _short(costs.parameters), f"{costs.parameters:,}"),
         ("multiply-adds", _short(costs.multiply_adds), f"{costs.multiply_adds:,} per picture"),

@@ -70,6 +70,17 @@ def card(facts: Facts) -> Card | None:
     return "val mean IoU", percent(miou), f"{percent(accuracy)} of the pixels are right, {n:,} pictures"
 
 
+def judgement(facts: Facts) -> str | None:
+    miou, _ = _scores(facts)
+    guessed = 1 / len(class_names(facts.info))  # one class everywhere has at most this mean
+    if miou is None or miou > guessed:
+        return None
+    return (
+        f"A mean IoU of {percent(miou)} is no more than one class everywhere can reach ({percent(guessed)}): train for "
+        "more epochs, or on more pictures."
+    )
+
+
 def sections(facts: Facts) -> list[Section]:
     return [("How well it does", _classes(facts)), ("The pictures where it errs most", _drawn(facts))]
 

@@ -62,6 +62,10 @@ class TaskReport(Protocol):
         """The score that matters most; None where it is unknown."""
         ...
 
+    def judgement(self, facts: Facts) -> str | None:
+        """A sentence where the score says that next to nothing was learned; None where it does not, or is unknown."""
+        ...
+
     def sections(self, facts: Facts) -> list[Section]:
         """How well it does, and where it errs."""
         ...
@@ -79,7 +83,7 @@ def held_out_of(
     samples: Sequence[One], dataset: str, settings: Mapping[str, Any], place_of: Callable[[One], str]
 ) -> list[One]:
     """Those that the run held out, by their places in the data set. Raises `DatasetError` where some are gone."""
-    chosen = set(settings.get("held_out", ()))
+    chosen = set(map(str, settings.get("held_out") or ()))
     found = [sample for sample in samples if place_of(sample) in chosen]
     if len(found) < len(chosen):
         raise DatasetError(f"{len(chosen) - len(found)} of the pictures held out are not in {dataset} any more")

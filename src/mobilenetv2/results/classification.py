@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobilenetv2 import plots
-from mobilenetv2.errors import UsageError
+from mobilenetv2 import checks, plots, text
 from mobilenetv2.image import Geometry
-from mobilenetv2.metrics import NO_ANSWER, real_classes, top_k
+from mobilenetv2.metrics import real_classes, top_k
 from mobilenetv2.model_file import ModelInfo
-from mobilenetv2.results.scores import not_finite, percent, softmax
+from mobilenetv2.results.scores import not_finite, percent, shown_label, softmax
 
 BACKGROUND_INDEX = -1
 BACKGROUND_LABEL = "background"
@@ -41,7 +40,7 @@ class Classification:
 
     def text(self) -> str:
         """One line per answer: the score in per cent, then the label."""
-        return "\n".join(f"{percent(p.score):>8}  {p.label}" for p in self.predictions)
+        return text.joined(f"{percent(p.score):>8}  {shown_label(p.label)}" for p in self.predictions)
 
     def to_json(self, *, file: str | os.PathLike[str] | None = None) -> dict[str, Any]:
         """Plain JSON values, `file` (where given) as it was written; scores are rounded to 6 decimals."""
@@ -74,16 +73,16 @@ def decode_classification(
     scaled up to fill its place. `with_background` shows it as one more answer, index -1. Equal logits are
     in the order of their index. A class has no place in the photo, so `geometry` is not looked at.
 
-    Raises `UsageError` where `top` is below 1, and `Error` where the logits are not finite numbers.
+    Raises `UsageError` where `top` is no whole number from 1 up, and `Error` where the logits are not finite numbers.
     """
-    if top < 1:
-        raise UsageError(f"top must be at least 1, got {top}")
+    top = checks.whole("top", top)
+    with_background = checks.choice("with_background", with_background, (True, False))
     logits_BO = np.asarray(raw["logits"], dtype=np.float64)
     assert logits_BO.shape == (1, info.spec.head.outputs), (logits_BO.shape, info.spec.head)
     background = info.spec.head.background
-    indices = top_k(logits_BO, top, background=background)[0]
-    if NO_ANSWER in indices:
+    if not np.isfinite(logits_BO).all():
         raise not_finite()
+    indices = top_k(logits_BO, min(top, info.classes), background=background)[0]
     scores_BO = softmax(logits_BO)
     scores_L = real_classes(scores_BO, background)[0]
     found = [Prediction(int(i), info.label(int(i)), float(scores_L[i])) for i in indices]

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mobilenetv2 import boxes, plots
-from mobilenetv2.errors import UsageError
+from mobilenetv2 import boxes, checks, plots, text
 from mobilenetv2.image import Geometry
 from mobilenetv2.metrics import real_classes
 from mobilenetv2.model_file import ModelInfo
-from mobilenetv2.results.scores import not_finite, percent, sigmoid, softmax
+from mobilenetv2.results.scores import not_finite, percent, shown_label, sigmoid, softmax
 from mobilenetv2.spec import ssdlite
 
 
@@ -44,10 +43,11 @@ class Detections:
         """One line per object: the score in per cent, the label, left, top, right and bottom in pixels."""
         if not self.detections:
             return "  nothing found"
-        widest = max(len(d.label) for d in self.detections)
-        return "\n".join(
-            f"{percent(d.score):>8}  {d.label:{widest}}  {' '.join(f'{x:6.0f}' for x in d.box_xyxy)}"
-            for d in self.detections
+        labels = [shown_label(d.label) for d in self.detections]
+        widest = max(map(len, labels))
+        return text.joined(
+            f"{percent(d.score):>8}  {label:{widest}}  {' '.join(f'{x:6.0f}' for x in d.box_xyxy)}"
+            for d, label in zip(self.detections, labels, strict=True)
         )
 
     def to_json(self, *, file: str | os.PathLike[str] | None = None) -> dict[str, Any]:
@@ -107,14 +107,9 @@ def decode_detections(
     Raises `UsageError` for options out of their range, and `Error` where the outputs are not finite.
     """
     head = ssdlite.head_of(info.spec)
-    score = head.score_threshold if score is None else score
-    iou = head.iou_threshold if iou is None else iou
-    most = head.most if most is None else most
-    for name, value in (("score", score), ("iou", iou)):
-        if not 0 <= value <= 1:
-            raise UsageError(f"{name} must be between 0 and 1, got {value}")
-    if most < 1:
-        raise UsageError(f"most must be at least 1, got {most}")
+    score = head.score_threshold if score is None else checks.number("score", score, 0, 1)
+    iou = head.iou_threshold if iou is None else checks.number("iou", iou, 0, 1)
+    most = head.most if most is None else checks.whole("most", most)
     height, width = info.preprocessing.size
     anchors_A4 = boxes.anchors(info.spec, (height, width))
     logits_AO, deltas_A4 = raw["class_logits"][0], raw["box_deltas"][0]

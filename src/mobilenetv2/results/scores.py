@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mobilenetv2.errors import Error
+from mobilenetv2.text import LONGEST_LABEL, plain
 
 FloatArray = npt.NDArray[np.floating]
 
@@ -23,9 +24,14 @@ def sigmoid(logits: FloatArray) -> FloatArray:
 
 
 def not_finite() -> Error:
-    return Error("the network's output is not finite: its weights do not suit this backend or precision")
+    return Error("the network's outputs are not finite: its weights do not suit this backend or precision")
 
 
 def percent(score: float) -> str:
     """A fraction, 0..1, with one decimal."""
     return "< 0.1 %" if 0 < score < 0.0005 else f"{100 * score:.1f} %"
+
+
+def shown_label(label: str) -> str:
+    """A class's name in an answer's text: on one line, and cut where it is very long."""
+    return plain(label, LONGEST_LABEL)

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mobilenetv2 import files, looks, plots, upsample
+from mobilenetv2 import files, looks, plots, text, upsample
 from mobilenetv2.data.masks import BACKGROUND, voc_colours
 from mobilenetv2.image import Geometry
 from mobilenetv2.looks import BestOnAverage, Look
 from mobilenetv2.model_file import ModelInfo
-from mobilenetv2.results.scores import not_finite, percent
+from mobilenetv2.results.scores import not_finite, percent, shown_label
 from mobilenetv2.spec import deeplab
 from mobilenetv2.upsample import BestClasses, Places
 
@@ -63,9 +63,11 @@ class Segmentation:
     def text(self) -> str:
         """One line per class, the largest first: its share of the photo in per cent, its name, its pixels."""
         areas = self.areas
-        widest = max(len(area.label) for area in areas)
-        return "\n".join(
-            f"{percent(area.share):>8}  {area.label:{widest}}  {area.pixels:>11,} pixels" for area in areas
+        labels = [shown_label(area.label) for area in areas]
+        widest = max(map(len, labels))
+        return text.joined(
+            f"{percent(area.share):>8}  {label:{widest}}  {area.pixels:>11,} pixels"
+            for area, label in zip(areas, labels, strict=True)
         )
 
     def to_json(

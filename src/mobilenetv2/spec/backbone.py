@@ -179,11 +179,17 @@ def blocks(net: Backbone) -> tuple[BlockSpec, ...]:
 
 def last(net: Backbone) -> ConvSpec:
     """The 1x1 convolution after the blocks; below width 1 it keeps its 1280 channels."""
-    channels = net.last_channels or make_divisible(LAST_CHANNELS * max(1.0, net.width_mult), net.round_nearest)
     all_blocks = blocks(net)
     name = f"features.{len(all_blocks) + 1}"
     in_channels = all_blocks[-1].out_channels
-    return ConvSpec(f"{name}.0", f"{name}.1", in_channels, channels, padding=net.padding, activation=net.activation)
+    return ConvSpec(
+        f"{name}.0", f"{name}.1", in_channels, last_channels(net), padding=net.padding, activation=net.activation
+    )
+
+
+def last_channels(net: Backbone) -> int:
+    """Of the last convolution."""
+    return net.last_channels or make_divisible(LAST_CHANNELS * max(1.0, net.width_mult), net.round_nearest)
 
 
 def convolutions(net: Backbone) -> tuple[ConvSpec, ...]:

@@ -89,3 +89,17 @@ def tensors(network: Spec) -> dict[str, tuple[int, ...]]:
         result[f"{layer.name}.weight"] = (layer.out_features, layer.in_features)
         result[f"{layer.name}.bias"] = (layer.out_features,)
     return result
+
+
+def count_tensors(network: Spec) -> int:
+    """How many `tensors` gives, without listing them: 262 for the default network."""
+    net, head = network.backbone, network.head
+    # a convolution with batch norm has five, one with a bias two
+    count = 5 * (1 + has_last(network) + sum((2 if t == 1 else 3) * n for t, _, n, _ in net.stages))
+    if isinstance(head, Classifier):
+        return count + 2
+    if isinstance(head, DeepLab):
+        return count + 5 * (3 + len(head.rates) * head.aspp) + 2
+    maps = len(head.taps) + len(head.extras)
+    separable_heads = (maps - head.pointwise_last if maps else 0) if head.separable else 0
+    return count + 5 * (3 if head.separable else 2) * len(head.extras) + 2 * (2 * maps) + 2 * 5 * separable_heads

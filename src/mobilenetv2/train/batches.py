@@ -6,8 +6,11 @@ B batch, C channels, S side of the network's input. Every picture's augmentation
 
 from __future__ import annotations
 
+import errno
 import functools
+import multiprocessing.queues
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence, Sized
 from typing import Any, Protocol
 
@@ -70,6 +73,8 @@ class Batches:
 
     def set_epoch(self, epoch: int) -> None:
         """The order of the next iteration is that of `epoch`, from 0."""
+        if epoch != self._epoch:
+            self._first = 0  # where another epoch ended: a time limit ends it anywhere
         self._epoch = epoch
 
     def state_dict(self) -> dict[str, int]:
@@ -97,7 +102,10 @@ class Batches:
         shares = [self._share(keys) for keys in self._order(self._epoch)[self._done :]]
         # batch_size=None: the sampler's items are whole batches already
         shares = [keys for keys in shares if keys]  # the last pictures to measure may be fewer than the devices
-        for batch in DataLoader(self._dataset, batch_size=None, sampler=shares, num_workers=self._workers):
+        loader = DataLoader(
+            self._dataset, batch_size=None, sampler=shares, num_workers=self._workers, worker_init_fn=_fail_loudly
+        )
+        for batch in loader:
             self._done += 1
             yield batch
 
@@ -164,6 +172,24 @@ def augmentation(recipe: Recipe, size: int) -> v2.Compose:
     if recipe.erase:
         steps.append(v2.RandomErasing(recipe.erase, value=128))  # near the mean: torchvision erases after normalising
     return v2.Compose(steps)
+
+
+def _fail_loudly(worker: int) -> None:
+    """In a worker process: a batch that cannot be handed over ends the process, which the run notices at once.
+
+    Python prints a traceback and goes on without the batch, for which the run would then wait for ever. Batches go
+    through shared memory: where that is full, writing to it is a SIGBUS anyway.
+    """
+    if hasattr(signal, "SIGBUS"):
+        signal.signal(signal.SIGBUS, signal.SIG_DFL)  # PyTorch's handler prints a line of its own
+
+    def end(error: Exception, batch: object) -> None:
+        full = "shared memory" in str(error) or getattr(error, "errno", None) in (errno.ENOSPC, errno.ENOMEM)
+        if full and hasattr(signal, "SIGBUS"):
+            signal.raise_signal(signal.SIGBUS)
+        os._exit(1)
+
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(end)  # type: ignore[assignment]  # its own hook
 
 
 _AUTO_AUGMENT = {"trivial": v2.TrivialAugmentWide, "rand": v2.RandAugment}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -57,15 +57,14 @@ class Learner(LightningModule, Generic[Network]):
         self.training_seconds = 0.0  # in training epochs alone
         self.pictures = 0  # trained on, each as often as it was seen
         self.position = 0.0  # epochs, as in the recipe
+        self._began_epochs, self._began_seconds = 0, 0.0  # where the recipe's position 0 is: later in a lengthened run
         self._frozen_scale = frozen_norm
         self._norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
         self._frozen = list(network.features[: recipe.freeze])
-        self._settled = {norm for norm in self._norms if self.settled(norm)}
         for norm in self._norms:
             norm.momentum = recipe.batch_norm_momentum
-            norm.weight.requires_grad_(not (frozen_norm and norm in self._settled))
-        for layer in self._frozen:
-            layer.requires_grad_(False)
+        self._settled: set[nn.BatchNorm2d] = set()
+        self._settle([self.settled(norm) for norm in self._norms])
         self.average = (
             AveragedModel(network, multi_avg_fn=_average(recipe.ema), use_buffers=True) if recipe.ema else None
         )
@@ -90,12 +89,29 @@ class Learner(LightningModule, Generic[Network]):
         """Whether a batch norm's statistics are worth keeping where the recipe wants them kept, as it begins."""
         return True
 
+    def _settle(self, settled: Sequence[bool]) -> None:
+        """Decide which of the batch norms keep what the recipe or the starting weights freeze, and what learns."""
+        self._settled = {norm for norm, keeps in zip(self._norms, settled, strict=True) if keeps}
+        for norm in self._norms:
+            norm.weight.requires_grad_(not (self._frozen_scale and norm in self._settled))
+        for layer in self._frozen:
+            layer.requires_grad_(False)
+
     # ---- how far the run is
+
+    def begin_anew(self, epochs: int, seconds: float) -> None:
+        """Count the recipe's epochs and minutes from where the run has done `epochs` in `seconds`."""
+        self._began_epochs, self._began_seconds = epochs, seconds
 
     @property
     def progress(self) -> float:
         """The share of the run's epochs or of its minutes that is used up, whichever is larger; 1 at the end."""
         return min(self.position / self.recipe.epochs, 1.0)
+
+    def is_over(self) -> bool:
+        """Whether the run's epochs or minutes are used up before its next step."""
+        self._move_to(0)
+        return self.progress >= 1
 
     def elapsed(self) -> float:
         """Seconds since the run began."""
@@ -112,8 +128,8 @@ class Learner(LightningModule, Generic[Network]):
 
     def _move_to(self, batch_idx: int) -> None:
         minutes, epochs = self.recipe.max_minutes, self.recipe.epochs
-        used = 0.0 if minutes is None else epochs * self.elapsed() / (60 * minutes)
-        self.position = max(self.current_epoch + batch_idx / self.batches, used)
+        used = 0.0 if minutes is None else epochs * (self.elapsed() - self._began_seconds) / (60 * minutes)
+        self.position = max(self.current_epoch - self._began_epochs + batch_idx / self.batches, used)
 
     # ---- training
 
@@ -246,12 +262,15 @@ class Learner(LightningModule, Generic[Network]):
             "pictures": self.pictures,
             "losses": [] if self.trainer.is_last_batch else self._losses,
             "parts": {} if self.trainer.is_last_batch else self._parts,
+            "settled": [norm in self._settled for norm in self._norms],
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         run = checkpoint["run"]
         self.seconds, self.training_seconds, self.pictures = run["seconds"], run["training_seconds"], run["pictures"]
         self._losses, self._parts = run["losses"], run["parts"]
+        if "settled" in run:  # the weights that a lengthened run begins with have statistics everywhere
+            self._settle(run["settled"])
 
     def normalised(self, images: Tensor) -> Tensor:
         """The network's input [B, C, H, W] of uint8 pixels, or of what is normalised already."""

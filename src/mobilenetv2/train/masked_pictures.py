@@ -12,14 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mobilenetv2.data import segmentation_check
+from mobilenetv2.data import segmentation_check, trainable
 from mobilenetv2.data.classification import Sample, place
 from mobilenetv2.data.examine import Examined
 from mobilenetv2.data.segmentation import AS_FOUND, Places, SegmentationSample, open_parts
 from mobilenetv2.data.segmentation_augment import Labelled, read_labelled
 from mobilenetv2.data.segmentation_check import Looked, SegmentationCheck
-from mobilenetv2.errors import DatasetError
-from mobilenetv2.train.pictures import CACHE_BYTES, Progress, refuse_findings, split, split_note, unlearned
+from mobilenetv2.train.pictures import CACHE_BYTES, Progress, refuse, refuse_findings, split, split_note, unlearned
 
 IntArray = npt.NDArray[np.int64]
 
@@ -91,22 +90,18 @@ def open_segmentation_training(
     check finds anything.
     """
     parts = open_parts(dataset, places=places)
-    if "train" not in parts and "all" not in parts:
-        raise DatasetError(f"{dataset} has a {', '.join(parts)} split and no train split: name the data of one train")
+    refuse(trainable.without_train(dataset, parts))
     parts.pop("test", None)
     names = next(iter(parts.values())).names
-    for part, data in parts.items():
-        if data.names != names:
-            raise DatasetError(f"{dataset}: {part} has the classes {data.names}, train has {names}: make them the same")
+    refuse(trainable.other_classes(dataset, {part: data.names for part, data in parts.items()}))
     looked = segmentation_check.look_at_all(parts, progress=progress)
     checked = segmentation_check.judge(parts, looked)
     if strict:
         refuse_findings(dataset, checked.findings)
     sound = {part: [one for one in ones if _usable(one)] for part, ones in looked.items()}
     train = sound.get("train") or sound.get("all") or []
-    if not train:
-        why = next((f" ({reason})" for _, reason in (*checked.unreadable, *checked.masks)), "")
-        raise DatasetError(f"{dataset} has no pixel to learn from{why}: mobilenetv2 check says what is in it")
+    reasons = [reason for _, reason in (*checked.unreadable, *checked.masks)]
+    refuse(trainable.nothing_to_learn(dataset, "pixel", len(train), reasons))
     notes = [*checked.findings, *checked.notes]
     if "val" in parts:
         val, learned = unlearned(sound["val"], train, lambda one: one.digest)

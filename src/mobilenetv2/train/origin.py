@@ -15,6 +15,7 @@ import torch
 from mobilenetv2.data.shard_files import absolute
 from mobilenetv2.engine import cpu
 from mobilenetv2.train import recipes
+from mobilenetv2.train.hardware import on_apple, on_cuda
 from mobilenetv2.train.recipes import Recipe
 from mobilenetv2.train.task import Data
 
@@ -60,11 +61,6 @@ def command(
     return shlex.join(words)
 
 
-def on_gpu(accelerator: str) -> bool:
-    """Whether Lightning's `accelerator` means an NVIDIA or AMD GPU here."""
-    return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-
-
 def machine(*, accelerator: str, processes: int, precision: str) -> dict[str, Any]:
     """What a run's speed depends on. `threads` are torch's, of each process."""
     return {
@@ -79,6 +75,6 @@ def machine(*, accelerator: str, processes: int, precision: str) -> dict[str, An
 
 
 def _device(accelerator: str) -> str:
-    if on_gpu(accelerator):
+    if on_cuda(accelerator):
         return torch.cuda.get_device_name()
-    return "Apple GPU" if accelerator in ("auto", "mps") and torch.backends.mps.is_available() else "CPU"
+    return "Apple GPU" if on_apple(accelerator) else "CPU"

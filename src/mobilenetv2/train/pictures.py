@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mobilenetv2 import image
-from mobilenetv2.data import check
+from mobilenetv2.data import check, trainable
 from mobilenetv2.data.check import DataCheck, open_parts
 from mobilenetv2.data.classification import ClassificationData, Picture, Sample, place
 from mobilenetv2.data.examine import Examined, examine, recall
 from mobilenetv2.data.shards import Shard, ShardMember
 from mobilenetv2.errors import DatasetError
+from mobilenetv2.text import counted
 
 VAL_SHARE = 0.1  # of each class, where the data set has no val split
 CACHE_BYTES = 1 << 30
@@ -105,13 +106,10 @@ def open_training_data(
     `strict`, the check finds anything.
     """
     parts = open_parts(dataset, progress=progress)
-    if "train" not in parts and "all" not in parts:
-        has = ", ".join(parts)
-        raise DatasetError(f"{dataset} has a {has} split and no train split: name the folder of one train")
+    refuse(trainable.without_train(dataset, parts))
     parts.pop("test", None)
     whole = next(iter(parts.values()))
-    if len(whole.names) < 2:
-        raise DatasetError(f"{dataset} has one class, {''.join(whole.names)!r}: a classifier needs at least two")
+    refuse(trainable.one_class(dataset, whole.names))
     found, pixels = _read(parts, cache_bytes, progress)
     checked = check.judge(dataset, parts, found)
     if strict:
@@ -119,7 +117,9 @@ def open_training_data(
     wrong = {file for file, _ in checked.unreadable}.union(*checked.contradictions)
     good = {part: [one for one in ones if str(one.sample.picture) not in wrong] for part, ones in found.items()}
     train = good.get("train") or good.get("all") or []
-    _check_classes(whole.names, train, dict(checked.unreadable))
+    pictures = Counter(one.sample.label for one in train)
+    counts = [pictures[label] for label in range(len(whole.names))]
+    refuse(trainable.empty_class(whole.names, counts, [reason for _, reason in checked.unreadable]))
     notes = list(checked.findings)
     if "val" in parts:
         val, left_out = unlearned(good["val"], train, lambda one: one.digest)
@@ -205,10 +205,16 @@ def _bytes(one: Examined) -> int:
     return 3 * one.shape[0] * one.shape[1]
 
 
+def refuse(sentence: str | None) -> None:
+    """Raises `DatasetError` with what `trainable` says, where it says anything."""
+    if sentence is not None:
+        raise DatasetError(sentence)
+
+
 def refuse_findings(dataset: str | os.PathLike[str], findings: Sequence[str]) -> None:
     """Raises `DatasetError` with the first of the check's findings, where there are any."""
     if findings:
-        raise DatasetError(f"{dataset}: {findings[0]} ({len(findings)} findings: see mobilenetv2 check)")
+        raise DatasetError(f"{dataset}: {findings[0]} ({counted(len(findings), 'finding')}: see mobilenetv2 check)")
 
 
 def unlearned(val: Sequence[One], train: Iterable[One], digest: Callable[[One], str]) -> tuple[list[One], list[str]]:
@@ -237,14 +243,6 @@ def split(ones: Sequence[Examined], seed: int) -> tuple[list[Examined], list[Exa
 
 def _rank(digest: str, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}\n{digest}".encode()).digest()
-
-
-def _check_classes(names: Sequence[str], train: Sequence[Examined], unreadable: dict[str, str]) -> None:
-    pictures = Counter(one.sample.label for one in train)
-    missing = [name for label, name in enumerate(names) if not pictures[label]]
-    if missing:
-        why = f" ({next(iter(unreadable.values()))})" if unreadable else ""
-        raise DatasetError(f"class {missing[0]!r} has no readable picture to train on{why}: add some or remove it")
 
 
 def _fingerprint(names: Sequence[str], train: Sequence[Examined], val: Sequence[Examined]) -> str:

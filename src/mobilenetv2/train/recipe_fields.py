@@ -7,7 +7,9 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
+from mobilenetv2 import hints
 from mobilenetv2.errors import UsageError, unknown_name
+from mobilenetv2.text import quoted
 
 if TYPE_CHECKING:
     from mobilenetv2.train.recipes import Recipe
@@ -92,6 +94,8 @@ def with_overrides(recipe: Recipe, overrides: Mapping[str, str]) -> Recipe:
         if name in recipe.unused:
             raise UsageError(f"{name} has no meaning for {recipe.task}")
         if name not in known:
+            if field := hints.of_field(name, known):
+                raise UsageError(f"unknown recipe field {quoted(name)}: write {field}={quoted(text)[1:-1]}")
             raise unknown_name("recipe field", name, known)
         changes[name] = _parse(name, text, types[name])
     return check(dataclasses.replace(recipe, **changes))

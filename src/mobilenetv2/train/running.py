@@ -49,17 +49,21 @@ def interruptible(stop: StopRequest) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Without Lightning's lines about devices and its advertisements, and without warnings about its own code."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
+    """Without Lightning's lines about devices and processes, its advertisements, and warnings that are its own or about
+    its own code: what concerns the user is said in our words."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\.")
             # Lightning 2.6 asks torch's trees for their leaves as torch 2.15 no longer wants to be asked
             warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextlib.contextmanager

@@ -12,14 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mobilenetv2 import image
-from mobilenetv2.data import detection_check
+from mobilenetv2.data import detection_check, trainable
 from mobilenetv2.data.annotation import DetectionSample
 from mobilenetv2.data.classification import Sample, place
 from mobilenetv2.data.detection import AS_FOUND, DetectionData, Places, open_parts
 from mobilenetv2.data.detection_check import DetectionCheck
 from mobilenetv2.data.examine import Examined, examine
-from mobilenetv2.errors import DatasetError
-from mobilenetv2.train.pictures import CACHE_BYTES, Progress, refuse_findings, split, split_note, unlearned
+from mobilenetv2.train.pictures import CACHE_BYTES, Progress, refuse, refuse_findings, split, split_note, unlearned
 
 UInt8Array = npt.NDArray[np.uint8]
 IntArray = npt.NDArray[np.int64]
@@ -82,8 +81,7 @@ def open_detection_training(
     Raises `DatasetError` where no box is left to learn from, or, with `strict`, the check finds anything.
     """
     parts = open_parts(dataset, places=places)
-    if "train" not in parts and "all" not in parts:
-        raise DatasetError(f"{dataset} has a {', '.join(parts)} split and no train split: name the data of one train")
+    refuse(trainable.without_train(dataset, parts))
     parts.pop("test", None)
     names = next(iter(parts.values())).names
     found, pixels = _read(parts, names, cache_bytes, progress)
@@ -92,9 +90,8 @@ def open_detection_training(
         refuse_findings(dataset, checked.findings)
     sound = {part: [pair for pair in pairs if pair[1].problem is None] for part, pairs in found.items()}
     train = sound.get("train") or sound.get("all") or []
-    if not any(len(sample.labels) for sample, _ in train):
-        why = f" ({checked.unreadable[0][1]})" if checked.unreadable else ""
-        raise DatasetError(f"{dataset} has no box to learn from{why}: mobilenetv2 check says what is in it")
+    boxes = sum(len(sample.labels) for sample, _ in train)
+    refuse(trainable.nothing_to_learn(dataset, "box", boxes, [reason for _, reason in checked.unreadable]))
     notes = list(checked.findings)
     if "val" in parts:
         val, learned = unlearned(sound["val"], train, lambda pair: pair[1].digest)
