@@ -121,12 +121,18 @@ def _otherwise(rng: random.Random, one: Member) -> Member:
 
 def zeros(name: bytes, mebibytes: int) -> Member:
     """A member that unpacks to so many MiB: 1 KB in the archive for each of them."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    block = packer.compress(bytes(_MIB)) + packer.flush(zlib.Z_FULL_FLUSH)
+    packed = deflated_zeros(mebibytes * _MIB)
     crc = 0
     for _ in range(mebibytes if mebibytes <= 64 else 0):  # who unpacks more than that has failed before the sum counts
         crc = zlib.crc32(bytes(_MIB), crc)
-    return Member(name, block * mebibytes + packer.flush(), mebibytes * _MIB, crc, 8)
+    return Member(name, packed, mebibytes * _MIB, crc, 8)
+
+
+def deflated_zeros(count: int) -> bytes:
+    """So many zeros, packed without packing them all: one block of them, again and again."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    block = packer.compress(bytes(_MIB)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return block * (count // _MIB) + packer.compress(bytes(count % _MIB)) + packer.flush()
 
 
 def _deflated(content: bytes) -> bytes:

@@ -214,6 +214,8 @@ def _run(case: Case, sound: bool) -> Verdict:
         case.run()
     except Error as error:
         refused, where = str(error), _of_error(error)
+        if "MemoryError" in refused:  # it was caught, and called a damage
+            return Verdict("fault", True, "more than 1 GiB", where, refused[:4000])
         if wrong := wrong_message(refused):
             return Verdict("fault", True, wrong, where, refused[:4000])
     except BaseException as error:  # noqa: BLE001 - every other exception is what is looked for

@@ -18,8 +18,8 @@ from fuzz.campaign import targets
 from fuzz.sandbox import has_controls, wrong_message
 
 HERE = Path(__file__).parent
-CASES = 25  # of each class: all of them take 30 s on two cores
-SLOW = {"network": 10, "cli": 12, "engine": 15}  # whose cases compile, or bring torch
+CASES = 20  # of each class: all of them take about 60 s of CPU
+SLOW = {"network": 8, "cli": 10, "engine": 12}  # whose cases compile, or bring torch
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +43,7 @@ def fuzz(*options: object, out: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("name", targets())
 def test_no_input_does_anything_but_be_read_or_refused(results: dict[str, Any], name: str) -> None:
     faults = results[name]["faults"].values()
-    assert not faults, "\n".join(
-        f"case {one['first']}: {one['kind']} at {one['where']}: {one['detail']}" for one in faults
-    )
+    assert not faults, "; ".join(f"case {one['first']}: {one['kind']} at {one['where']}" for one in faults)
 
 
 @pytest.mark.parametrize("name", targets())
