@@ -25,7 +25,7 @@ COMMAND_LINE = (
 # A module imports from its own floor or from those below it, never from above.
 FLOORS: dict[str, int] = {
     **dict.fromkeys(
-        ("spec", "spec_fields", "errors", "complexity", "files", "labels", "text", "limits", "checks"), 0
+        ("spec", "spec_fields", "errors", "complexity", "files", "labels", "text", "limits", "checks", "notes"), 0
     ),  # standard library only
     **dict.fromkeys(
         (

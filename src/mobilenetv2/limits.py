@@ -15,6 +15,9 @@ PICTURE_BYTES = 1 * GIB  # one picture's file; a 100-megapixel uncompressed TIFF
 # JSON from outside. Python's reader recurses at each level, and ends with an exception of its own near 1,000.
 JSON_DEPTH = 100  # our headers have 6 levels, COCO's files 6, Hugging Face's configurations 4
 
+# An input of the engine. Planning takes 20 ns a pixel of its width, and sums of rows must stay in 64 bits.
+SIDE = 100_000  # pixels; the largest published input has 513, DeepLab's largest scale of it 897
+
 # The network that a model file or a checkpoint describes.
 BLOCKS = 1_000  # bottlenecks; the paper's network has 17, timm's deepest (120d) 42
 CHANNELS = 65_536  # of any tensor; the widest real one: 1,792 (last layer at width 1.4), Hugging Face's tests 1,280
