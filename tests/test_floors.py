@@ -42,6 +42,7 @@ FLOORS: dict[str, int] = {
             "model_file",
             "summary",
             "download",
+            "http_requests",
             "zoo",
             "importers",
             "plots",
