@@ -1,9 +1,11 @@
 """A download ends whole and right, or says in one line what to do; a server in this process plays the publisher."""
 
+import contextlib
 import hashlib
 import http.server
 import os
 import re
+import socketserver
 import subprocess
 import sys
 import threading
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from mobilenetv2 import download
+from mobilenetv2 import download, http_requests, zoo
 from mobilenetv2.download import Download, Version, ask, fetch
 from mobilenetv2.errors import DownloadError, FileError
 
@@ -303,7 +305,7 @@ def test_a_file_that_is_too_large_is_refused(site, wanted, monkeypatch, announce
 
 def test_a_silent_server_is_given_up(site, wanted, monkeypatch):
     site.pause_s = 1.0
-    monkeypatch.setattr(download, "TIMEOUT_S", 0.1)
+    monkeypatch.setattr(http_requests, "TIMEOUT_S", 0.1)
     with pytest.raises(DownloadError, match=r"broke off after 0 bytes \(timed out\)"):
         fetch(wanted)
 
@@ -425,3 +427,172 @@ def test_plain_http_is_followed_where_a_person_wrote_it_and_a_version_is_known(s
 def test_a_name_with_spaces_and_other_letters_is_asked_for_as_it_is_meant(site):
     site.url = site.url.replace("net.pth", "ein Schöner?x=1")
     assert ask(site.url) == Version(len(DATA), '"one"')
+
+
+# ---- a server that does what none should
+
+
+@pytest.fixture
+def says():
+    """`says(*pieces)`: the address of a server that sends these bytes to whoever asks, and closes the connection; of
+    a piece that is a number it takes a rest of so many seconds."""
+    servers: list[socketserver.ThreadingTCPServer] = []
+
+    def start(*pieces: bytes | float) -> str:
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self):
+                with contextlib.suppress(OSError):
+                    self.request.recv(1 << 16)
+                    for piece in pieces:
+                        if isinstance(piece, bytes):
+                            self.request.sendall(piece)
+                        else:
+                            time.sleep(piece)
+
+        server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_address[1]}/net.pth"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def answered(*headers: str, status: str = "200 OK", body: bytes = b"") -> bytes:
+    return "\r\n".join((f"HTTP/1.1 {status}", *headers, "", "")).encode("latin-1") + body
+
+
+STRANGE = {
+    "redirect to no address": answered("Location: http://[::1", status="302 Found"),
+    "redirect to a port that is none": answered("Location: http://127.0.0.1:99999/x", status="302 Found"),
+    "redirect to a host that is none": answered(f"Location: https://{'a' * 70}.example/x", status="302 Found"),
+    "redirect to control characters": answered("Location: http://127.0.0.1:1/\x1b[31m", status="302 Found"),
+    "no status": b"garbage\r\n\r\n",
+    "status of 5,000 digits": answered(status="9" * 5000),
+    "status that is none": answered(status="abc OK"),
+    "length of 5,000 digits": answered("Content-Length: " + "9" * 5000),
+    "length beyond what there is": answered("Content-Length: " + "9" * 19),
+    "chunk that is none": answered("Transfer-Encoding: chunked", body=b"zz\r\n\r\n"),
+    "reason with an escape": answered(status="404 Not \x1b[31mFound"),
+    "reason without end": answered(status="500 " + "x" * 60_000),
+    "header without end": answered("X: " + "x" * 70_000),
+    "headers without end": answered(*["X: y"] * 200),
+    "nothing": b"",
+    "empty file": answered("Content-Length: 0"),
+    "a part that nobody asked for": answered(
+        "Content-Range: bytes 0-1/9", "Content-Length: 2", status="206 P", body=b"ab"
+    ),
+    "always more to come": answered(status="100 Continue") * 50_000,
+}
+
+
+@pytest.mark.parametrize("answer", list(STRANGE.values()), ids=list(STRANGE))
+def test_a_strange_answer_is_one_line_and_leaves_no_file(says, tmp_path, answer):
+    url = says(answer)
+    for sha256 in ("", SHA256):
+        with pytest.raises(DownloadError) as raised:
+            fetch(Download(url, tmp_path / "net.pth", sha256, "net"))
+        assert "\x1b" not in str(raised.value)
+        assert "\n" not in str(raised.value)
+        assert len(str(raised.value)) < 700
+        assert "put it at" in str(raised.value)
+        assert not (tmp_path / "net.pth").exists()
+    with contextlib.suppress(DownloadError):
+        assert ask(url) in (None, Version(0, ""), Version(2, ""), Version(9, ""))
+
+
+def test_what_comes_with_a_redirect_is_not_read(site, says, wanted):
+    there = says(answered(f"Location: {site.url}", status="302 Found"), *[b"x" * (1 << 20)] * 1000)
+    assert fetch(Download(there, wanted.path, SHA256, "net")).read_bytes() == DATA
+
+
+@pytest.mark.parametrize("begin", [b"", b"HTTP/1.1 200 OK\r\n", answered("Content-Length: 512000")])
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(says, tmp_path, monkeypatch, begin):
+    monkeypatch.setattr(http_requests, "WINDOW_S", 0.3)
+    monkeypatch.setattr(http_requests, "LEAST_BYTES", 1000)
+    url = says(begin, *(piece for _ in range(100) for piece in (0.1, b"X")))
+    begun = time.monotonic()
+    with pytest.raises(DownloadError, match=r"bytes came in \d s"):
+        fetch(Download(url, tmp_path / "net.pth", SHA256, "net"))
+    assert time.monotonic() - begun < 5
+
+
+def test_a_slow_server_that_goes_on_is_waited_for(says, tmp_path, monkeypatch):
+    monkeypatch.setattr(http_requests, "WINDOW_S", 0.05)
+    monkeypatch.setattr(http_requests, "LEAST_BYTES", 1000)
+    url = says(
+        answered(f"Content-Length: {len(DATA)}"), *(p for i in range(20) for p in (DATA[i * 25600 :][:25600], 0.02))
+    )
+    assert fetch(Download(url, tmp_path / "net.pth", SHA256, "net")).read_bytes() == DATA
+
+
+def test_a_connection_that_always_breaks_is_given_up(site, wanted, monkeypatch):
+    monkeypatch.setattr(download, "CUTS", 3)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    site.cuts_after = [10] * 50
+    with pytest.raises(DownloadError, match="broke off after 40 bytes"):
+        fetch(wanted)
+
+
+@pytest.mark.parametrize("note", [b"\xff\xfe", b'"one"\r\nX: y', b"\0", b'"' + b"x" * 500, "„eins“".encode()])
+def test_a_damaged_note_of_the_version_begins_anew(site, wanted, note):
+    leave_part(wanted, DATA[:1000])
+    wanted.beside(".part.version").write_bytes(note)
+    assert fetch(without_hash(wanted)).read_bytes() == DATA
+    assert site.ranges == [None]
+
+
+@pytest.mark.parametrize("mark", ['"two"\r\n more', '"' + "x" * 500 + '"', '"\xe9"'])
+def test_a_mark_that_no_header_may_carry_is_none(site, says, wanted, mark):
+    url = says(answered(f"ETag: {mark}", "Content-Length: 5", body=b"12345"))
+    assert ask(url) == Version(5, "")
+    assert fetch(Download(url, wanted.path, "", "net")).read_bytes() == b"12345"
+
+
+@pytest.mark.parametrize("suffix", [".part", ".part.version", ".lock"])
+def test_pipes_and_links_in_the_place_of_its_own_files_are_no_trap(site, wanted, tmp_path, suffix):
+    wanted.path.parent.mkdir()
+    os.mkfifo(wanted.beside(suffix))
+    assert fetch(wanted).read_bytes() == DATA
+    wanted.path.unlink()
+    wanted.beside(suffix).unlink(missing_ok=True)
+    if suffix != ".lock":
+        (tmp_path / "other").write_bytes(b"not to be written to")
+        wanted.beside(suffix).symlink_to(tmp_path / "other")
+        assert fetch(wanted).read_bytes() == DATA
+        assert (tmp_path / "other").read_bytes() == b"not to be written to"
+
+
+@pytest.mark.parametrize("suffix", ["", ".sha256"])
+def test_a_pipe_in_the_place_of_the_file_or_its_note_is_named(wanted, suffix):
+    wanted.path.parent.mkdir()
+    wanted.path.write_bytes(DATA)
+    wanted.beside(suffix).unlink(missing_ok=True)
+    os.mkfifo(wanted.beside(suffix))
+    with pytest.raises(FileError, match="is no file: remove it"):
+        fetch(without_hash(wanted))
+
+
+def test_a_folder_in_the_place_of_a_part_is_named(wanted):
+    wanted.beside(".part").mkdir(parents=True)
+    with pytest.raises(FileError, match=r"net\.pth\.part"):
+        fetch(wanted)
+
+
+def test_a_file_that_is_larger_than_anything_is_refused(says):
+    with pytest.raises(DownloadError, match=f"has {'9' * 15} bytes"):
+        ask(says(answered(f"Content-Length: {'9' * 15}")))
+
+
+def test_without_a_home_directory_the_error_says_what_to_set(monkeypatch):
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("MOBILENETV2_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    with pytest.raises(FileError, match="no home directory: set XDG_CACHE_HOME"):
+        zoo.path_of(zoo.entries()[0])

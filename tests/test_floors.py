@@ -41,7 +41,7 @@ FLOORS: dict[str, int] = {
             "signatures",
             "picture_formats",
             "hints",
-            "installation",
+            "notes",
         ),
         0,
     ),  # standard library only
@@ -62,6 +62,7 @@ FLOORS: dict[str, int] = {
             "model_file",
             "summary",
             "download",
+            "http_requests",
             "zoo",
             "importers",
             "plots",

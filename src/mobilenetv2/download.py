@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.client
+import io
+import itertools
 import os
 import re
 import sys
 import time
 import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
 from typing import IO
 
-from mobilenetv2 import files
+from mobilenetv2 import files, http_requests
 from mobilenetv2.errors import DownloadError, FileError
+from mobilenetv2.text import plain as shown
 
-TIMEOUT_S = 30.0  # without a byte
 LARGEST = 100_000_000  # bytes; the largest checkpoint published has 25 million
+LARGEST_STATED = 1 << 46  # bytes of a file of any kind, 70 TB; one object of S3 has at most 50 TB
+CUTS = 100  # times that one call goes on after a broken connection: more is no bad line but a server that means it
+MARK = 200  # characters of a server's mark of a version; S3's tags have 36
 
 Report = Callable[[int, int | None], None]  # bytes so far, bytes in all where known
 
@@ -58,8 +61,22 @@ class Download:
         return self.path.with_name(self.path.name + suffix)
 
     def size_so_far(self) -> int:
-        part = self.beside(".part")
-        return part.stat().st_size if part.exists() else 0
+        return self.beside(".part").stat().st_size if self.has_part() else 0
+
+    def has_part(self) -> bool:
+        """Whether a part lies there. What is no file, or leads elsewhere, is removed: it is not ours."""
+        for own in (self.beside(".part"), self.beside(".part.version")):
+            if own.is_symlink() or (own.exists() and not own.is_file()):
+                own.unlink()
+        return self.beside(".part").exists()
+
+    def version_so_far(self) -> str:
+        """The server's mark of what the part is a part of; "" where there is none that a server could have sent."""
+        note = self.beside(".part.version")
+        if not self.has_part() or not note.exists():
+            return ""
+        with open(note, "rb") as file:
+            return _mark(file.read(MARK + 1).decode("latin-1"))
 
     def start_over(self) -> None:
         self.beside(".part").unlink(missing_ok=True)
@@ -89,8 +106,10 @@ def ask(url: str) -> Version | None:
             size = re.fullmatch(r"bytes 0-0/(\d+)", sent.get("Content-Range", "")) if status == 206 else None
             size = size[1] if size is not None else sent.get("Content-Length", "") if status == 200 else ""
             if size.isdecimal():
+                if len(size) > 20 or int(size) > LARGEST_STATED:
+                    raise DownloadError(f"cannot fetch {url} (the server says that it has {shown(size)} bytes)")
                 return Version(int(size), _version(sent))
-    except (OSError, http.client.HTTPException) as error:
+    except http_requests.BROKEN as error:
         raise DownloadError(f"cannot fetch {url} ({_reason(error)}): try again later") from None
     if status == 403:  # S3's answer for what is not there
         return None
@@ -125,8 +144,7 @@ def fetch(wanted: Download, *, progress: bool | None = None) -> Path:
 
 
 def _download(wanted: Download, *, progress: bool | None) -> None:
-    part = wanted.beside(".part")
-    continued = part.exists()
+    part, continued = wanted.beside(".part"), wanted.has_part()
     with _bar(wanted.label, progress=progress) as report:
         _receive_all(wanted, report)
     try:
@@ -145,13 +163,16 @@ def _download(wanted: Download, *, progress: bool | None) -> None:
 
 def _check(wanted: Download, file: Path, *, way_out: str) -> None:
     """Compare `file` with the published or the noted hash; note it where there is neither."""
+    note = wanted.beside(".sha256")
+    for one in (file, note):
+        if one.exists() and not files.is_regular(one):  # reading a pipe would wait
+            raise FileError(f"{one} is no file: remove it")
     if wanted.version is not None:
         if file.stat().st_size != wanted.version.size:
             raise DownloadError(f"{file} has not the {wanted.version.size} bytes of {wanted.url}; {way_out}")
         return
     with files.reading(file), open(file, "rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
-    note = wanted.beside(".sha256")
     if wanted.sha256:
         expected, whose = wanted.sha256, "the published one"
     elif note.exists():
@@ -178,7 +199,7 @@ class _CutError(Exception):
 
 def _receive_all(wanted: Download, report: Report) -> None:
     """Receive until the part is complete, going on after a cut for as long as each request brings something."""
-    while True:
+    for cuts in itertools.count(1):
         before = wanted.size_so_far()
         try:
             while not _receive(wanted, report):
@@ -186,7 +207,7 @@ def _receive_all(wanted: Download, report: Report) -> None:
             return
         except _CutError as cut:
             so_far = wanted.size_so_far()
-            if so_far <= before:
+            if so_far <= before or cuts > CUTS:
                 raise DownloadError(
                     f"the download of {wanted.url} broke off after {so_far} bytes ({cut}): "
                     f"run it again to go on, or {wanted.by_hand()}"
@@ -199,8 +220,7 @@ def _receive(wanted: Download, report: Report) -> bool:
 
     Raises `_CutError` where the connection breaks and `DownloadError` where the server refuses.
     """
-    part, version_file = wanted.beside(".part"), wanted.beside(".part.version")
-    version = version_file.read_text() if version_file.exists() else ""
+    part, version = wanted.beside(".part"), wanted.version_so_far()
     have = wanted.size_so_far()
     if have and not version and not wanted.sha256:
         return False  # nothing would notice that the file has changed since
@@ -211,8 +231,8 @@ def _receive(wanted: Download, report: Report) -> bool:
             return sent.get("Content-Range") == f"bytes */{have}"  # then nothing was missing
         if have and response.status == 206 and not sent.get("Content-Range", "").startswith(f"bytes {have}-"):
             return False
-        if response.status not in (200, 206):
-            raise wanted.refused(f"the server answers {response.status} {response.reason}")
+        if response.status != 200 and not (have and response.status == 206):
+            raise wanted.refused(f"the server answers {response.status} {shown(response.reason)}")
         if sent.get_content_type() == "text/html":
             raise wanted.refused("the server answers with a web page")
         if response.status == 200:  # all of it: the file has changed, or the server does not know ranges
@@ -223,80 +243,71 @@ def _receive(wanted: Download, report: Report) -> bool:
         largest = LARGEST if wanted.version is None else wanted.version.size
         if total is not None and total > largest:
             raise wanted.refused(f"it has {total} bytes, at most {largest} are taken")
-        version_file.write_text(_version(sent))
+        if total is None and not response.chunked and sent.get("Content-Length") is not None:
+            raise wanted.refused(f"the server says that it has {shown(sent['Content-Length'])} bytes")
+        files.write_text(wanted.beside(".part.version"), _version(sent))
+        response.expect(largest)
         with open(part, "ab" if have else "wb") as file:
             report(have, total)
             for piece in _pieces(response):
                 have += len(piece)
                 if have > largest:
+                    file.truncate(0)  # of no use to a later try
                     raise wanted.refused(f"it does not end after {largest} bytes")
                 file.write(piece)
                 report(have, total)
+    if not have and wanted.version is None:
+        raise wanted.refused("it is empty there")
     if total is not None and have < total:
         raise _CutError(f"{total} were announced")
     return True
 
 
-def _pieces(response: http.client.HTTPResponse) -> Iterator[bytes]:
+def _pieces(response: http_requests.Response) -> Iterator[bytes]:
     try:
         while piece := response.read1(1 << 16):
             yield piece
-    except (OSError, http.client.HTTPException) as error:
+    except http_requests.BROKEN as error:
         raise _CutError(_reason(error)) from None
 
 
 def _version(sent: Message) -> str:
     """What If-Range may carry: a strong entity tag, else a date, else nothing (RFC 9110, section 13.1.5)."""
     tag = sent.get("ETag", "")
-    return tag if tag.startswith('"') else sent.get("Last-Modified", "")
+    return _mark(tag if tag.startswith('"') else sent.get("Last-Modified", ""))
 
 
-def _open(wanted: Download, wish: dict[str, str]) -> http.client.HTTPResponse:
+def _mark(text: str) -> str:
+    """`text` where it can stand in a header: on one line, in ASCII; else ""."""
+    return text if len(text) <= MARK and text.isascii() and text.isprintable() else ""
+
+
+def _open(wanted: Download, wish: dict[str, str]) -> http_requests.Response:
     """The server's answer, be it a refusal. Raises `DownloadError` where there is none."""
     try:
         return _request(wanted.url, wish, plain=wanted.version is not None)
-    except (OSError, http.client.HTTPException) as error:
+    except http_requests.BROKEN as error:
         raise wanted.refused(_reason(error)) from None
 
 
-def _request(url: str, wish: dict[str, str], *, plain: bool, method: str = "GET") -> http.client.HTTPResponse:
+def _request(url: str, wish: dict[str, str], *, plain: bool, method: str = "GET") -> http_requests.Response:
     """As `_open`, but with the errors of urllib. `plain` follows http where `url` itself begins with it."""
     plain = plain and url.startswith("http:")
-    _require_safe(url, plain=plain)
     written = urllib.parse.quote(url, safe="%/:=&?~#+!$,;'@()*[]")  # spaces and letters that are not ASCII
-    request = urllib.request.Request(written, headers={"User-Agent": "mobilenetv2"} | wish, method=method)
-    opener = urllib.request.build_opener(_SafeRedirects(plain=plain), _RefusalsAreAnswers)
-    return opener.open(request, timeout=TIMEOUT_S)
-
-
-class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    def __init__(self, *, plain: bool) -> None:
-        self._plain = plain
-
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
-        _require_safe(newurl, plain=self._plain)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-class _RefusalsAreAnswers(urllib.request.HTTPErrorProcessor):
-    """404, 416 and the like come back as responses and are not raised."""
-
-    def http_response(self, request, response):
-        return super().http_response(request, response) if 300 <= response.status < 400 else response
-
-    https_response = http_response
+    return http_requests.request(written, wish, method=method, allow=lambda place: _require_safe(place, plain=plain))
 
 
 def _require_safe(url: str, *, plain: bool) -> None:
     parts = urllib.parse.urlsplit(url)
+    parts.port  # noqa: B018 - raises ValueError for one that is none; a socket would be left open
     if parts.scheme != "https" and not (parts.scheme == "http" and (plain or parts.hostname == "127.0.0.1")):
-        raise DownloadError(f"will not fetch {url}: only https is trusted")
+        raise DownloadError(f"will not fetch {shown(url, 200)}: only https is trusted")
 
 
 def _reason(error: Exception) -> str:
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     text = (cause.strerror if isinstance(cause, OSError) else None) or str(cause) or type(cause).__name__
-    return re.sub(r"\s+", " ", text)
+    return shown(re.sub(r"\s+", " ", text), 200)
 
 
 # -- one process at a time, seen by a person
@@ -305,7 +316,9 @@ def _reason(error: Exception) -> str:
 @contextlib.contextmanager
 def _lock(wanted: Download) -> Iterator[None]:
     """Hold the `.lock` file; the system frees it when a process dies. It stays: removing it would be a race."""
-    with open(wanted.beside(".lock"), "ab") as file:
+    # opening a pipe of this name for writing alone would wait
+    how = os.O_RDWR | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
+    with open(wanted.beside(".lock"), "r+b", buffering=0, opener=lambda name, _: os.open(name, how, 0o666)) as file:
         if not _try_lock(file):
             if wanted.version is None:
                 print(f"{wanted.label}: another process is downloading it, waiting", file=sys.stderr)
@@ -314,7 +327,7 @@ def _lock(wanted: Download) -> Iterator[None]:
         yield
 
 
-def _try_lock(file: IO[bytes]) -> bool:
+def _try_lock(file: IO[bytes] | io.FileIO) -> bool:
     try:
         if sys.platform == "win32":
             import msvcrt

@@ -154,10 +154,21 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 def home() -> Path:
     """Where downloaded files are kept: the environment variable MOBILENETV2_HOME, else `mobilenetv2` in the folder
-    XDG_CACHE_HOME, else `~/.cache/mobilenetv2`."""
+    XDG_CACHE_HOME, else `~/.cache/mobilenetv2`. Raises `FileError` where there is none of them."""
     if named := os.environ.get("MOBILENETV2_HOME"):
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mobilenetv2"
+    return caches() / "mobilenetv2"
+
+
+def caches() -> Path:
+    """The user's folder of what can be made or fetched again: XDG_CACHE_HOME, else `~/.cache`. Raises `FileError` for a
+    user without a home directory, as in containers that run under a number of their own."""
+    if named := os.environ.get("XDG_CACHE_HOME"):
+        return Path(named)
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:
+        raise FileError("this user has no home directory: set XDG_CACHE_HOME to a folder") from None
 
 
 def parse_bytes(text: str, option: str) -> int:

@@ -11,7 +11,6 @@ GIB = 1 << 30
 # Streams: a pipe, a device or standard input has no size that could be looked at first.
 STREAM_BYTES = 1 * GIB  # the largest model file is 30 MB, the largest photo (100 megapixels, TIFF) 300 MB
 PICTURE_BYTES = 1 * GIB  # one picture's file; a 100-megapixel uncompressed TIFF with 16 bits a channel has 600 MB
-LIST_BYTES = 256 * MIB  # a list of photos; ImageNet's 1.3 million paths take 60 MB
 
 # JSON from outside. Python's reader recurses at each level, and ends with an exception of its own near 1,000.
 JSON_BYTES = 1 * GIB  # COCO's largest file of annotations (train2017) has 448 MB
@@ -20,6 +19,9 @@ JSON_DEPTH = 100  # our headers have 6 levels, COCO's files 6, Hugging Face's co
 # A model file's header and the configurations beside weights.
 HEADER_BYTES = 16 * MIB  # ImageNet's 1,000 names take 60 KB, ImageNet-21k's 21,843 with their ids 1 MB
 STATED_TEXT = 10_000  # characters of one label or name; the longest of ImageNet's synonyms has 126
+
+# An input of the engine. Planning takes 20 ns a pixel of its width, and sums of rows must stay in 64 bits.
+ENGINE_SIDE = 100_000  # pixels; the largest published input has 513, DeepLab's largest scale of it 897
 
 # The network that a model file or a checkpoint describes.
 BLOCKS = 1_000  # bottlenecks; the paper's network has 17, timm's deepest (120d) 42
@@ -57,7 +59,7 @@ GRAPH_BYTES = 64 * MIB  # of a graph as text (ncnn's .param), of a label file; r
 OPERATORS = 20_000  # of a graph, and its tensors; real ones have hundreds
 
 # Data sets.
-LIST_BYTES = 256 * MIB  # a text file of path,label lines; ImageNet's 1.28 million take 60 MB
+LIST_BYTES = 256 * MIB  # a text file of paths, with labels or without; ImageNet's 1.28 million take 60 MB
 NAMES_BYTES = 16 * MIB  # names of classes, or a picture's text file of boxes; ImageNet-21k's names take 1 MB
 XML_BYTES = 64 * MIB  # one picture's boxes; VOC's largest has 20 KB
 YAML_BYTES = 1 * MIB  # a data.yaml, read at 1 MB/s; with LVIS's 1,203 names it has 30 KB

@@ -215,7 +215,12 @@ def network_input(
 
     Raises `UsageError` unless the images are [B, H, W, C], of either type, with the network's channels, not empty.
     """
-    shape, dtype, channels = images_BHWC.shape, images_BHWC.dtype, info.spec.backbone.in_channels
+    channels = info.spec.backbone.in_channels
+    if not isinstance(images_BHWC, np.ndarray):
+        raise UsageError(
+            f"images must be a NumPy array [batch, height, width, {channels}], got {type(images_BHWC).__name__}"
+        )
+    shape, dtype = images_BHWC.shape, images_BHWC.dtype
     if len(shape) != 4 or shape[3] != channels or 0 in shape:
         raise UsageError(f"images must be [batch, height, width, {channels}], got {list(shape)}")
     if dtype not in (np.uint8, np.float32):

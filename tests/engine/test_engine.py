@@ -159,7 +159,7 @@ def test_the_model_may_be_a_path_and_other_precisions_are_refused(random_model: 
     np.testing.assert_array_equal(Engine(tmp_path / "model.safetensors", size=32).run(images)["logits"], expected)
     refused: list[tuple[dict[str, Any], str]] = [
         ({"precision": "int8"}, "precision must be fp32, got 'int8'"),
-        ({"batch": 0}, "batch must be at least 1, got 0"),
+        ({"batch": 0}, "batch must be a whole number from 1 up, got 0"),
         ({"budget": 1000}, "the smallest possible is"),
     ]
     for arguments, message in refused:
@@ -228,5 +228,5 @@ def test_other_images_are_refused(random_model: RandomModel, images: Any, messag
 
 @pytest.mark.parametrize("threads", [0, -1, 257, True])
 def test_impossible_numbers_of_threads_are_refused(random_model: RandomModel, threads: int) -> None:
-    with pytest.raises(UsageError, match="threads must be 1 to 256"):
+    with pytest.raises(UsageError, match="threads must be a whole number from 1 to 256"):
         Engine(random_model(stages=SHORT), threads=threads)

@@ -116,7 +116,7 @@ def test_averages_touch_nothing_outside(monkeypatch: pytest.MonkeyPatch, level: 
         made = Averages(cpus.runnable(level), threads=2)
         made(seen, (height, width))  # has the memory ready
         result = guarded(height * width, at_end=at_end).reshape(1, height, width)
-        made._team.run(averages.maps(seen)[np.newaxis], averages.table(seen, (height, width)), result)
+        made._runner.run(averages.maps(seen)[np.newaxis], averages.table(seen, (height, width)), result)
         np.testing.assert_array_equal(result[0], looks.best_on_average(seen, (height, width)))
     _held.clear()
 
@@ -133,7 +133,7 @@ def test_masks_touch_nothing_outside(monkeypatch: pytest.MonkeyPatch, level: str
         rows, columns = (upsample.resized(a, b, align_corners=True) for a, b in zip((h, w), out, strict=True))
         made = Masks(w, classes, cpus.runnable(level), threads=2)
         result = guarded(out[0] * out[1], at_end=at_end).reshape(1, *out)
-        made._team.run(logits, table(rows, columns, classes), result)
+        made._runner.run(logits, table(rows, columns, classes), result)
         np.testing.assert_array_equal(result, upsample.best_classes(logits, rows, columns))
     _held.clear()
 
@@ -149,7 +149,7 @@ def assert_untouched(model: ModelFile, *, at_end: bool) -> None:
         results = guarded_floats(engine.plan.results, at_end=at_end).reshape(1, -1)
         for pixels in (images, floats):
             results[:] = np.nan
-            engine._team.run(pixels, engine._weights, results)
+            engine._runner.run(pixels, engine._weights, results)
             expected = [values.ravel() for values in engine.run(pixels.copy()).values()]
             np.testing.assert_array_equal(results[0], np.concatenate(expected))
     _held.clear()

@@ -11,7 +11,6 @@ from pathlib import Path
 from mobilenetv2 import files, labels, limits
 from mobilenetv2.data import shards
 from mobilenetv2.data.folders import (
-    ENDINGS,
     EVALUATED,
     PARTS,
     SPLITS,

@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mobilenetv2.engine.program import Program, compiled
-from mobilenetv2.engine.workers import Team
-from mobilenetv2.errors import UsageError
+from mobilenetv2 import checks, limits
+from mobilenetv2.engine.memory import require
+from mobilenetv2.engine.program import Program, compiled, machine_code
+from mobilenetv2.engine.runner import Runner
+from mobilenetv2.errors import Error, UsageError
 from mobilenetv2.looks import Look
 from mobilenetv2.model_file import ModelFile, ModelInfo
+from mobilenetv2.text import quoted
 from mobilenetv2.upsample import Float32Array, Places
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 MAX_THREADS = 256
+_WAY_OUT = "use a smaller size or batch, or fewer threads"
 
 
 class Engine:
@@ -42,11 +46,13 @@ class Engine:
     image may take (`plan.arena_bytes`); None lets speed decide.
 
     Any Python thread may call `run`; calls on one engine wait for each other, calls on several engines do not. Ctrl-C
-    ends a call after the image that is under way. A forked process may go on with its parent's engines.
+    ends a call after the image that is under way, and whatever interrupts one, later calls answer rightly. A forked
+    process may go on with its parent's engines.
 
     Results do not depend on the number of threads, to the last bit: every output is summed up in the same order.
-    Raises `UsageError` for a size, a number of threads, a precision or a budget that cannot be, for an unknown
-    `MOBILENETV2_CPU`, and for a system without kernels.
+    Raises `UsageError` for an argument of a wrong type, for a size, a number of threads, a batch, a precision or a
+    budget that cannot be, for more memory than there is, for an unknown `MOBILENETV2_CPU`, and for a system without
+    kernels; `Error` for weights so large that float32 cannot hold what is computed with them.
     """
 
     name = "engine"
@@ -61,39 +67,42 @@ class Engine:
         precision: str = "fp32",
         budget: int | None = None,
     ) -> None:
-        from mobilenetv2.engine import cache, cpu, pack
+        from mobilenetv2.engine import cpu, pack
         from mobilenetv2.engine.plan import fitted
 
-        if isinstance(threads, bool) or not 1 <= threads <= MAX_THREADS:
-            raise UsageError(f"threads must be 1 to {MAX_THREADS}, got {threads!r}")
-        if batch < 1:
-            raise UsageError(f"batch must be at least 1, got {batch!r}")
-        if precision != "fp32":
-            raise UsageError(f"precision must be fp32, got {precision!r}")
+        threads = checks.whole("threads", threads, 1, MAX_THREADS)
+        batch = checks.whole("batch", batch)
+        budget = None if budget is None else checks.whole("budget", budget)
+        checks.choice("precision", precision, ("fp32",))
         if not isinstance(model, ModelFile):
             from mobilenetv2.importers import load_model
 
+            if not isinstance(model, str | os.PathLike):
+                raise UsageError(f"model must be a path, a name or a ModelFile, got {quoted(model)}")
             model = load_model(model)
-        size = model.info.preprocessing.size if size is None else size
-        height, width = (size, size) if isinstance(size, int) else size
-        if height < 1 or width < 1:
-            raise UsageError(f"the input size must be positive, got {height} x {width}")
+        channels = model.info.spec.backbone.in_channels
+        size = _checked_size(model.info.preprocessing.size if size is None else size, channels)
         self.info: ModelInfo = model.info
         self.threads = threads
-        self.plan: Plan = fitted(model.info.spec, (height, width), cpu.chosen(), threads=threads, budget=budget)
+        self.plan: Plan = fitted(model.info.spec, size, cpu.chosen(), threads=threads, budget=budget)
         _debug(self.plan)
+        arenas = min(batch, threads)
+        needed = 4 * (arenas * self.plan.arena + self.plan.weights + batch * self.plan.results)
+        require(needed, f"the engine at {_of_size(size)}", _WAY_OUT, error=UsageError)
         planned = self.plan  # the closure must not hold the engine
-        self._program = Program(cache.machine_code(repr(planned), lambda: compiled(planned)))
-        self._weights = pack.pack(model, self.plan)
+        try:
+            made = Program(machine_code(repr(planned), lambda: compiled(planned)))
+            self._weights = pack.pack(model, self.plan)
+            self._runner = Runner(made, threads, self.plan.arena)
+            self._runner.reserve(batch)
+        except MemoryError:
+            raise Error(f"not enough memory for the engine at {_of_size(size)}: {_WAY_OUT}") from None
         self._masks: dict[int, Masks] = {}  # by the width of their maps
         self._averages: Averages | None = None
         self._model = model if len(self.plan.outputs[0].shape) == 3 else None  # for other sizes
         self._budget = budget
         self._siblings: dict[tuple[int, int], Engine] = {}
-        self._lock = threading.Lock()
         self._making = threading.Lock()  # of what is made at its first use
-        self._renew()
-        self._team.reserve(batch)
         _ENGINES.add(self)
 
     def run(self, images_BHWC: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
@@ -104,14 +113,9 @@ class Engine:
         Raises `UsageError` for images of another rank, type, channel count or size than the engine's.
         """
         images = self._checked(images_BHWC)
+        require(4 * len(images) * self.plan.results, "the outputs of so many images", "use a smaller batch")
         results = np.empty((len(images), self.plan.results), np.float32)
-        with self._lock:
-            try:
-                self._team.run(images, self._weights, results)
-            except BaseException:  # Ctrl-C
-                self._team.abandon()
-                self._renew()
-                raise
+        self._runner.run(images, self._weights, results)
         return {
             output.name: results[:, output.at : output.at + output.size].reshape(len(images), *output.shape)
             for output in self.plan.outputs
@@ -123,13 +127,14 @@ class Engine:
         Maps may be of any size, and have the classes of the engine's model, which must be one for segmentation. Raises
         `UsageError` where it is not, and for more than 256 classes.
         """
+        from mobilenetv2.engine import masks
+
         self._check_maps()
-        width = columns.size
+        masks.check_places("columns", columns)
+        width, classes = int(columns.size), self.plan.outputs[0].shape[-1]
         with self._making:
             if width not in self._masks:
-                from mobilenetv2.engine.masks import Masks
-
-                self._masks[width] = Masks(width, logits_BhwL.shape[-1], self.plan.cpu, threads=self.threads)
+                self._masks[width] = masks.Masks(width, classes, self.plan.cpu, threads=self.threads)
         return self._masks[width](logits_BhwL, rows, columns)
 
     def best_on_average(self, looks: Sequence[Look], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
@@ -150,6 +155,7 @@ class Engine:
         """The engine of the same segmentation model for inputs of another size (height, width): made when it is first
         asked for, then kept. Raises `UsageError` for other models and impossible sizes."""
         model = self._check_maps()
+        size = _checked_size(size, self.plan.channels)
         if size == self.plan.size:
             return self
         with self._making:
@@ -162,17 +168,36 @@ class Engine:
             raise UsageError(f"a model for {self.info.task} gives no map of logits")
         return self._model
 
-    def _renew(self) -> None:
-        """Threads, and memory that nobody is at work with."""
-        self._team = Team(self._program, self.threads, self.plan.arena)
-
     def _checked(self, images_BHWC: Array) -> Array:
         expected = (*self.plan.size, self.plan.channels)
+        if not isinstance(images_BHWC, np.ndarray):
+            raise UsageError(f"images must be a NumPy array [batch, {', '.join(map(str, expected))}], "
+                             f"got {type(images_BHWC).__name__}")  # fmt: skip
         if images_BHWC.ndim != 4 or images_BHWC.shape[1:] != expected or not len(images_BHWC):
             raise UsageError(f"images must be [batch, {', '.join(map(str, expected))}], got {list(images_BHWC.shape)}")
         if images_BHWC.dtype not in (np.uint8, np.float32):
             raise UsageError(f"images must be uint8 pixels or normalised float32, got {images_BHWC.dtype}")
         return np.ascontiguousarray(images_BHWC)
+
+
+def _checked_size(size: object, channels: int) -> tuple[int, int]:
+    """(height, width) of an input. Raises `UsageError` for what is no size, or too large to be planned."""
+    sides = (size, size) if checks.is_whole(size) else size
+    if not isinstance(sides, tuple | list) or len(sides) != 2 or not all(map(checks.is_whole, sides)):
+        raise UsageError(f"size must be (height, width) or one whole number, got {quoted(size)}")
+    height, width = (int(side) for side in sides)
+    if height < 1 or width < 1:
+        raise UsageError(f"the input size must be positive, got {_of_size((height, width))}")
+    require(height * width * channels, f"one image of {_of_size((height, width))}", _WAY_OUT, error=UsageError)
+    if max(height, width) > limits.ENGINE_SIDE:
+        raise UsageError(
+            f"size must have at most {limits.ENGINE_SIDE:,} pixels a side, got {_of_size((height, width))}"
+        )
+    return height, width
+
+
+def _of_size(size: tuple[int, int]) -> str:
+    return " x ".join(map(quoted, size))
 
 
 def _debug(plan: Plan) -> None:
@@ -197,11 +222,10 @@ _ENGINES: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """A forked process has its parent's memory but not its threads, and locks that nobody will open."""
+    """A forked process has its parent's locks but nobody who would open them (`runner` has its own)."""
     for engine in list(_ENGINES):
-        engine._masks, engine._averages = {}, None
-        engine._lock, engine._making = threading.Lock(), threading.Lock()
-        engine._renew()
+        engine._making = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_after_fork)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from mobilenetv2.engine import abi, cache, masks, pack
+from mobilenetv2 import checks
+from mobilenetv2.engine import abi, masks, pack, program
+from mobilenetv2.engine.memory import require
 from mobilenetv2.engine.program import Program
+from mobilenetv2.engine.runner import Runner
 from mobilenetv2.engine.schedule import Cpu
-from mobilenetv2.engine.workers import Team
+from mobilenetv2.errors import UsageError
 from mobilenetv2.looks import Look
+from mobilenetv2.text import quoted
 from mobilenetv2.upsample import Float32Array, check_classes
+
+MOST_LOOKS = 1_000_000  # windows over a photo of 100 megapixels are some thousands
 
 
 class Averages:
@@ -26,33 +31,36 @@ class Averages:
     """
 
     def __init__(self, cpu: Cpu, *, threads: int = 1) -> None:
-        self._program = Program(cache.machine_code(f"averages {cpu!r}", lambda: compiled(cpu)))
+        made = Program(program.machine_code(f"averages {cpu!r}", lambda: compiled(cpu)))
         self._threads = threads
-        self._lock = threading.Lock()
-        self._renew(0)
+        self._runner = Runner(made, threads, 0)
 
     def __call__(self, looks: Sequence[Look], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-        check_classes(looks[0].logits.shape[-1])
+        _check(looks, size)
         looks = [look for look in looks if len(look.rows.low)] or looks[:1]
+        require(size[0] * size[1], "the mask", "ask for a smaller one")
         mask_HW = np.empty(size, np.uint8)
         if mask_HW.size:
             needs = table(looks, size)
-            with self._lock:
-                arena = self._threads * int(needs.view(np.int64)[abi.SCRATCH])
-                if arena > self._arena:
-                    self._renew(arena)
-                try:
-                    self._team.run(maps(looks)[np.newaxis], needs, mask_HW[np.newaxis])
-                except BaseException:  # Ctrl-C
-                    self._team.abandon()
-                    self._renew(self._arena)
-                    raise
+            arena = self._threads * int(needs.view(np.int64)[abi.SCRATCH])
+            self._runner.run(maps(looks)[np.newaxis], needs, mask_HW[np.newaxis], arena=arena)
         return mask_HW
 
-    def _renew(self, arena: int) -> None:
-        """Threads, and memory that nobody is at work with."""
-        self._team = Team(self._program, self._threads, arena)
-        self._arena = arena  # not before there is as much memory
+
+def _check(looks: object, size: object) -> None:
+    """Raises `UsageError` for what are no looks at a picture of `size`: code reads and writes without looking."""
+    for look in (found := checks.items("looks", looks, least=1, most=MOST_LOOKS)):
+        if not isinstance(look, Look):
+            raise UsageError(f"looks must be looks.Look, got {quoted(look)}")
+        masks.check_places("rows", look.rows)
+        masks.check_places("columns", look.columns)
+        classes = getattr(found[0].logits, "shape", (0,))[-1:] or (0,)
+        masks.check_map(look.logits, 3, (look.rows.size, look.columns.size, *classes))
+    check_classes(found[0].logits.shape[-1])
+    height, width = checks.items("size", size, lambda side: checks.whole("size", side, 0), least=2, most=2)
+    for look in found:
+        for name, at, part, whole in (("top", look.top, look.rows, height), ("left", look.left, look.columns, width)):
+            checks.whole(f"{name} of a look", at, 0, whole - len(part.low))
 
 
 def compiled(cpu: Cpu) -> bytes:
@@ -90,9 +98,6 @@ def table(looks: Sequence[Look], size: tuple[int, int]) -> Float32Array:
     words = result.view(np.int64)
     words[: abi.AVERAGE_HEADER] = (*size, len(looks), classes, stride, _whole(widest), scratch)
     for i, (look, part) in enumerate(zip(looks, own, strict=True)):
-        assert look.logits.shape == (look.rows.size, look.columns.size, classes), look.logits.shape
-        assert 0 <= look.top <= size[0] - len(look.rows.low), (look.top, size)
-        assert 0 <= look.left <= size[1] - len(look.columns.low), (look.left, size)
         start = abi.AVERAGE_HEADER + abi.LOOK_WORDS * i
         line = look.columns.size * classes
         words[start : start + abi.LOOK_WORDS] = (words_at[i], maps_at[i], look.top, look.left, line)

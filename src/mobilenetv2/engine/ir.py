@@ -61,7 +61,7 @@ class Kernel:
 
     def __getattr__(self, name: str) -> Any:
         try:
-            return self._arguments[name]
+            return self.__dict__["_arguments"][name]  # not by its name: what copies or inspects asks before it is there
         except KeyError:
             raise AttributeError(name) from None
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import threading
+import math
 
 import numpy as np
 import numpy.typing as npt
 
-from mobilenetv2.engine import abi, cache, pack
+from mobilenetv2 import checks
+from mobilenetv2.engine import abi, pack, program
+from mobilenetv2.engine.memory import require
 from mobilenetv2.engine.program import Program
+from mobilenetv2.engine.runner import Runner
 from mobilenetv2.engine.schedule import Cpu
-from mobilenetv2.engine.workers import Team
+from mobilenetv2.errors import UsageError
+from mobilenetv2.text import quoted
 from mobilenetv2.upsample import Float32Array, Places, check_classes
 
 WORD = 2  # float32 elements of a word
@@ -28,35 +32,49 @@ class Masks:
     def __init__(self, width: int, classes: int, cpu: Cpu, *, threads: int = 1, code: bytes | None = None) -> None:
         check_classes(classes)
         self.width, self.classes = width, classes
-        self._program = Program(code or machine_code(cpu, width, classes))
-        self._threads = threads
-        self._lock = threading.Lock()
-        self._renew()
+        made = Program(machine_code(cpu, width, classes) if code is None else code)
+        self._runner = Runner(made, threads, threads * abi.mask_scratch(width, classes))
 
     def __call__(self, logits_BhwL: Float32Array, rows: Places, columns: Places) -> npt.NDArray[np.uint8]:
+        check_places("rows", rows)
+        check_places("columns", columns)
+        check_map(logits_BhwL, 4, (rows.size, columns.size, self.classes))
+        if columns.size != self.width:
+            raise UsageError(f"maps must be {self.width} pixels wide, got {columns.size}")
         logits = np.ascontiguousarray(logits_BhwL, np.float32)
-        assert logits.shape[1:] == (rows.size, self.width, self.classes), logits.shape
-        assert columns.size == self.width, columns.size
-        masks = np.empty((len(logits), len(rows.low), len(columns.low)), np.uint8)
+        shape = len(logits), len(rows.low), len(columns.low)
+        require(math.prod(shape), "the masks", "ask for fewer or smaller ones at a time")
+        masks = np.empty(shape, np.uint8)
         if masks.size:
-            with self._lock:
-                try:
-                    self._team.run(logits, table(rows, columns, self.classes), masks)
-                except BaseException:  # Ctrl-C
-                    self._team.abandon()
-                    self._renew()
-                    raise
+            self._runner.run(logits, table(rows, columns, self.classes), masks)
         return masks
 
-    def _renew(self) -> None:
-        """Threads, and memory that nobody is at work with."""
-        arena = self._threads * abi.mask_scratch(self.width, self.classes)
-        self._team = Team(self._program, self._threads, arena)
+
+def check_places(name: str, places: object) -> None:
+    """Raises `UsageError` for what is not a map's rows, or lies outside it: code reads there without looking."""
+    if not isinstance(places, Places):
+        raise UsageError(f"{name} must be upsample.Places, got {quoted(places)}")
+    low, part = places.low, places.part
+    good = isinstance(low, np.ndarray) and isinstance(part, np.ndarray) and low.ndim == 1 and low.shape == part.shape
+    if not good or low.dtype.kind not in "iu" or part.dtype.kind != "f":
+        raise UsageError(f"{name} must have whole numbers in low and as many fractions in part")
+    size = checks.whole(f"the size of {name}", places.size)
+    if low.size and not 0 <= low.min() <= low.max() < size:
+        raise UsageError(f"{name} must lie in the map's {size} rows or columns")
+
+
+def check_map(logits: object, rank: int, shape: tuple[int, int, int]) -> None:
+    """Raises `UsageError` for what is no array of logits [h, w, L] of this `shape`, or [B, h, w, L] for rank 4."""
+    if not isinstance(logits, np.ndarray) or logits.dtype.kind not in "fiu":
+        raise UsageError(f"logits must be a NumPy array of numbers, got {type(logits).__name__}")
+    if logits.ndim != rank or logits.shape[-3:] != shape:
+        wanted = ", ".join((["batch"] if rank == 4 else []) + [str(length) for length in shape])
+        raise UsageError(f"logits must be [{wanted}], got {list(logits.shape)}")
 
 
 def machine_code(cpu: Cpu, width: int, classes: int) -> bytes:
     """The linked machine code for maps of this width: from the cache, or compiled."""
-    return cache.machine_code(f"masks {width} {classes} {cpu!r}", lambda: compiled(cpu, width, classes))
+    return program.machine_code(f"masks {width} {classes} {cpu!r}", lambda: compiled(cpu, width, classes))
 
 
 def compiled(cpu: Cpu, width: int, classes: int) -> bytes:

@@ -15,19 +15,40 @@ from mobilenetv2.engine.needs import sections
 from mobilenetv2.engine.operations import Block, Chain, Linear, Operation, Stem, panels
 from mobilenetv2.engine.plan import Plan, Step
 from mobilenetv2.engine.schedule import Panel
+from mobilenetv2.errors import Error
 from mobilenetv2.model_file import ModelFile
 
 Array = npt.NDArray[Any]
+# Products of activations (at most 6 after ReLU6) and two layers of such weights still fit float32. Beyond, infinities
+# meet, and kernels would show the NaN that they give as 0 or 6: a wrong answer that nobody notices. Weights of trained
+# networks, batch norm folded in, stay below 100.
+LARGEST = 1e15
 
 
 def pack(model: ModelFile, plan: Plan) -> Float32Array:
-    """All weights of `model` as `plan` wants them, aligned to 64 bytes."""
+    """All weights of `model` as `plan` wants them, aligned to 64 bytes. Raises `Error` for some beyond `LARGEST`."""
     result = aligned_zeros(plan.weights)
     convs = {conv.name: conv for conv in spec.all_convolutions(model.info.spec)}
-    for step in plan.steps:
-        for section, parts in _sections(step, model, convs):
-            lay(result[step.weights_at :], step.operation, section, parts)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what does not fit is found below
+        for step in plan.steps:
+            for section, parts in _sections(step, model, convs):
+                lay(result[step.weights_at :], step.operation, section, parts)
+        if not np.dot(result, result) <= LARGEST**2:  # one pass, 0.2 ms a million weights; NaN is caught too
+            _refuse(result, plan)
     return result
+
+
+def _refuse(weights: Float32Array, plan: Plan) -> None:
+    """Raises `Error` for the first step with a weight beyond `LARGEST`, where there is one."""
+    ends = [step.weights_at for step in plan.steps[1:]] + [len(weights)]
+    for step, end in zip(plan.steps, ends, strict=True):
+        part = weights[step.weights_at : end]
+        if part.size and not np.abs(part).max() <= LARGEST:
+            layers = ", ".join(step.layers.values()) or step.name
+            raise Error(
+                f"the weights of {layers} with their batch norm, or the preprocessing, reach {np.abs(part).max():.1e}: "
+                f"sums with numbers beyond {LARGEST:.0e} leave the range of float32, and the answers would be wrong"
+            )
 
 
 def lay(weights: Float32Array, operation: Operation, section: str, parts: list[Array]) -> None:

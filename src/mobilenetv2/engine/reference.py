@@ -7,12 +7,14 @@ whole model file with them. Every other backend is held against it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from mobilenetv2 import spec, upsample
+from mobilenetv2.engine.memory import require
 from mobilenetv2.model_file import ModelFile, ModelInfo, network_input
 from mobilenetv2.spec import Activation, BlockSpec, ConvSpec, DeepLab, SSDLite, deeplab, ssdlite
 
@@ -28,15 +30,20 @@ def convolve(images_BHWC: Array, weight: Array, conv: ConvSpec) -> Array:
     """
     size = images_BHWC.shape[1:3]
     out_size = [conv.out_size(n) for n in size]
-    padded = np.pad(images_BHWC, ((0, 0), conv.pads(size[0]), conv.pads(size[1]), (0, 0)))
+    taps, pads = zip(*(_taps(conv, n) for n in size), strict=True)
     depthwise = conv.groups > 1
     assert not depthwise or conv.groups == conv.in_channels == conv.out_channels
-    result = np.zeros((images_BHWC.shape[0], *out_size, conv.out_channels), images_BHWC.dtype)
-    for i in range(conv.kernel):
-        for j in range(conv.kernel):
+    shape = (images_BHWC.shape[0], *out_size, conv.out_channels)
+    padded_size = math.prod(n + sum(pad) for n, pad in zip(size, pads, strict=True)) * math.prod(images_BHWC.shape[::3])
+    needed = images_BHWC.itemsize * (padded_size + 2 * math.prod(shape))  # the padded map, the sum and what is added
+    require(needed, f"{conv.name} in the reference backend", "use a smaller size or batch")
+    padded = np.pad(images_BHWC, ((0, 0), *pads, (0, 0)))
+    result = np.zeros(shape, images_BHWC.dtype)
+    for i, first in taps[0]:
+        for j, left in taps[1]:
             rows, columns = (
-                slice(k * conv.dilation, k * conv.dilation + (n - 1) * conv.stride + 1, conv.stride)
-                for k, n in zip((i, j), out_size, strict=True)
+                slice(at, at + (n - 1) * conv.stride + 1, conv.stride)
+                for at, n in zip((first, left), out_size, strict=True)
             )
             shifted_BhwC = padded[:, rows, columns]
             if depthwise:
@@ -44,6 +51,19 @@ def convolve(images_BHWC: Array, weight: Array, conv: ConvSpec) -> Array:
             else:
                 result += shifted_BhwC @ weight[:, :, i, j].T
     return result
+
+
+def _taps(conv: ConvSpec, size: int) -> tuple[list[tuple[int, int]], tuple[int, int]]:
+    """The kernel's rows (or columns) that meet a map of `size` rows, each with the padded row at which it begins, and
+    the rows of zeros before and after the map. At an atrous rate beyond the map only the middle row meets it."""
+    before, after = conv.pads(size)
+    reach = (conv.out_size(size) - 1) * conv.stride
+    starts = [(i, i * conv.dilation - before) for i in range(conv.kernel)]
+    meeting = [(i, at) for i, at in starts if -reach <= at < size]
+    if len(meeting) < len(starts):
+        before = max(-min((at for _, at in meeting), default=0), 0)
+        after = max(max((at for _, at in meeting), default=0) + reach + 1 - size, 0)
+    return [(i, at + before) for i, at in meeting], (before, after)
 
 
 def batch_norm(images_BHWC: Array, parts: Mapping[str, Array], eps: float) -> Array:
@@ -100,23 +120,25 @@ class ReferenceBackend:
 
         A classifier's are {"logits": float32 [B, O]}, a detector's {"class_logits": float32 [B, A, O],
         "box_deltas": float32 [B, A, 4]}, those of segmentation {"logits_map": float32 [B, h, w, O]} at the output
-        stride. Any height and width from 1 up. Raises `UsageError` for another rank, dtype or channel count.
+        stride. Any height and width from 1 up. What leaves the range of numbers is infinite or NaN in them, without a
+        warning. Raises `UsageError` for another rank, dtype or channel count, `Error` for more memory than there is.
         """
-        if isinstance(self.info.spec.head, SSDLite):
-            return self._detect(images_BHWC, self.info.spec.head)
-        if isinstance(self.info.spec.head, DeepLab):
-            return {"logits_map": self._segment(images_BHWC).astype(np.float32)}
-        *_, (_, features_BhwC) = self._walk(images_BHWC)
-        layer = spec.linear(self.info.spec)
-        logits = linear(
-            global_mean(features_BhwC), self._tensors[f"{layer.name}.weight"], self._tensors[f"{layer.name}.bias"]
-        )
-        return {"logits": logits.astype(np.float32)}
+        with np.errstate(all="ignore"):
+            if isinstance(self.info.spec.head, SSDLite):
+                return self._detect(images_BHWC, self.info.spec.head)
+            if isinstance(self.info.spec.head, DeepLab):
+                return {"logits_map": self._segment(images_BHWC).astype(np.float32)}
+            return {"logits": self._classify(images_BHWC).astype(np.float32)}
 
     def features(self, images_BHWC: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> dict[str, Array]:
         """The named feature maps [B, h, w, C] of `spec.taps`."""
         at = {(tap.block, tap.expanded): tap.name for tap in spec.taps(self.info.spec.backbone).values()}
         return {at[place]: features for place, features in self._walk(images_BHWC) if place in at}
+
+    def _classify(self, images_BHWC: npt.NDArray[np.uint8] | npt.NDArray[np.float32]) -> Array:
+        *_, (_, features_BhwC) = self._walk(images_BHWC)
+        name = spec.linear(self.info.spec).name
+        return linear(global_mean(features_BhwC), self._tensors[f"{name}.weight"], self._tensors[f"{name}.bias"])
 
     def _detect(
         self, images_BHWC: npt.NDArray[np.uint8] | npt.NDArray[np.float32], head: SSDLite
