@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from mobilenetv2.nn import mobilenet_v2
-from mobilenetv2.train import origin
+from mobilenetv2.train import hardware
 from mobilenetv2.train.memory import keeping_memory
 from mobilenetv2.train.recipes import Recipe
 from mobilenetv2.train.running import own_random_state
@@ -42,7 +42,7 @@ def measure(
     faster than two, which wait for each other (batches of 32 at 64 pixels, two cores with a load of 4: 129 and 290 ms
     a step). They are compared at the middle one of `sizes`. None where a GPU would train.
     """
-    if origin.on_gpu("auto"):
+    if hardware.on_cuda("auto"):
         return None
     counts = sorted({1, torch.get_num_threads()}) if threads is None else list(threads)
     middle = sorted(sizes)[len(sizes) // 2]
