@@ -234,7 +234,7 @@ def test_groups_that_hold_themselves_or_nest_without_end_are_walked_once(tmp_pat
         group["again"] = group.file["/"]
 
     with h5py.File(linked(tmp_path / "a.h5", ring)) as file:
-        assert hdf5.datasets(file) == ["conv/kernel"]
+        assert list(hdf5.datasets(file)) == ["conv/kernel"]
 
     def deep(group: Any) -> None:
         group["kernel"] = np.zeros(3, np.float32)
