@@ -208,7 +208,7 @@ def test_a_link_to_another_file_is_not_followed(tmp_path: Path) -> None:
         def make(group: Any, link: Any = link) -> None:
             group["kernel"] = link
 
-        assert "'conv/kernel' is a link to another place or file" in refused(linked(tmp_path / "a.h5", make))
+        assert "kernel' is a link to another place or file" in refused(linked(tmp_path / "a.h5", make))
 
 
 def test_values_in_another_file_are_not_read(tmp_path: Path) -> None:
