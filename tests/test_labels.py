@@ -194,3 +194,11 @@ def test_every_name_as_written_finds_its_own_class(names):
 def test_an_unknown_set_of_names_is_refused_with_the_nearest():
     with pytest.raises(UsageError, match="did you mean 'imagenet'"):
         class_names("imagnet")
+
+
+def test_a_message_about_names_of_any_content_is_one_short_line() -> None:
+    name = "\x1b[31m\n" + "x" * 5000
+    with pytest.raises(DatasetError) as error:
+        match(name, [name, "b", name])
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 400

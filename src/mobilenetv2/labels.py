@@ -10,6 +10,7 @@ from importlib import resources
 from typing import Literal
 
 from mobilenetv2.errors import DatasetError, unknown_name
+from mobilenetv2.text import plain, quoted
 
 Index = dict[str, tuple[int, ...]]  # a way to write a name -> the classes that it may mean
 
@@ -95,8 +96,8 @@ def _ambiguous(name: str, found: tuple[int, ...], names: tuple[str, ...], ids: t
         kind, ways = "WordNet ids", [ids[i] for i in found]
     else:
         kind, ways = "class numbers", [str(i) for i in found]
-    meanings = " and ".join(f"{way} ({names[i]})" for way, i in zip(ways, found, strict=True))
-    return f"class name {name!r} is ambiguous: use the {kind} instead, {meanings}"
+    meanings = " and ".join(f"{plain(way)} ({plain(names[i])})" for way, i in zip(ways, found, strict=True))
+    return f"class name {quoted(name)} is ambiguous: use the {kind} instead, {meanings}"
 
 
 def _key(name: str) -> str:

@@ -208,7 +208,7 @@ def test_a_link_to_another_file_is_not_followed(tmp_path: Path) -> None:
         def make(group: Any, link: Any = link) -> None:
             group["kernel"] = link
 
-        assert "'conv/kernel' is a link to another place or file" in refused(linked(tmp_path / "a.h5", make))
+        assert "kernel' is a link to another place or file" in refused(linked(tmp_path / "a.h5", make))
 
 
 def test_values_in_another_file_are_not_read(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_groups_that_hold_themselves_or_nest_without_end_are_walked_once(tmp_pat
         group["again"] = group.file["/"]
 
     with h5py.File(linked(tmp_path / "a.h5", ring)) as file:
-        assert hdf5.datasets(file) == ["conv/kernel"]
+        assert list(hdf5.datasets(file)) == ["conv/kernel"]
 
     def deep(group: Any) -> None:
         group["kernel"] = np.zeros(3, np.float32)
@@ -263,33 +263,12 @@ def test_a_member_of_a_keras_archive_that_unpacks_to_too_much_is_refused_unpacke
 # -- graphs
 
 
-def test_a_tflite_graph_whose_lists_lie_on_each_other_is_refused(tmp_path: Path) -> None:
-    class Operators:
-        def OperatorCodesLength(self) -> int:
-            return 0
-
-        def SubgraphsLength(self) -> int:
-            return 1
-
-        def Subgraphs(self, _: int) -> Any:
-            return self
-
-        def OperatorsLength(self) -> int:
-            return 20_000
-
-        def TensorsLength(self) -> int:
-            return 0
-
-        def Operators(self, _: int) -> Any:
-            return self
-
-        def InputsLength(self) -> int:
-            return 1_000
-
-        OutputsLength = CustomOptionsLength = InputsLength
-
+def test_a_tflite_graph_whose_lists_lie_on_each_other_is_refused() -> None:
+    budget, shared = graph._Budget(1000), np.zeros(250, np.int32)
+    assert graph._indices(shared, budget) == (0,) * 250
+    assert graph._indices(shared, budget) == (0,) * 250
     with pytest.raises(WeightsError, match="its lists have more in all than the file"):
-        graph._check_sizes(Operators(), bytes(1000))
+        graph._indices(shared, budget)
 
 
 def test_options_that_hold_each_other_are_left_out() -> None:
@@ -310,7 +289,7 @@ def test_options_that_hold_each_other_are_left_out() -> None:
         def CustomOptionsAsNumpy(self) -> Any:
             return np.frombuffer(content, np.uint8)
 
-    assert graph._custom_options("X", Told()) == {"y_scale": 10.0, "use_regular_nms": False}
+    assert graph._custom_options("X", Told(), graph._Budget(1000)) == {"y_scale": 10.0, "use_regular_nms": False}
 
 
 @pytest.mark.parametrize(

@@ -42,12 +42,12 @@ def member(group: Any, path: str) -> Any:
     return found
 
 
-def datasets(group: Any) -> list[str]:
-    """The paths of all datasets in `group` and the groups in it, each once."""
+def datasets(group: Any) -> dict[str, Any]:
+    """All datasets in `group` and the groups in it by their paths, each once."""
     import h5py
     from h5py import h5o  # pyright: ignore[reportAttributeAccessIssue] - made by Cython, without types
 
-    found: list[str] = []
+    found: dict[str, Any] = {}
     waiting, seen = [("", group, 0)], set[Any]()
     while waiting:
         path, parent, depth = waiting.pop()
@@ -63,7 +63,7 @@ def datasets(group: Any) -> list[str]:
                 if isinstance(child, h5py.Group):
                     waiting.append((f"{path}{name}/", child, depth + 1))
                 elif isinstance(child, h5py.Dataset):
-                    found.append(path + name)
+                    found[path + name] = child
     return found
 
 

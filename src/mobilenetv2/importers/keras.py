@@ -111,16 +111,20 @@ def _layers(file: Any, stored: int) -> Iterator[Layer]:
     are more than a file of `stored` bytes holds."""
     root = hdf5.member(file, "model_weights") if hdf5.has(file, "model_weights") else file
     container = next((hdf5.member(root, name) for name in _CONTAINERS if hdf5.has(root, name)), None)
+    root = root if container is None or "layer_names" in root.attrs or "layer_names0" in root.attrs else container
+    stored_here = {name: data for name, data in hdf5.datasets(root).items() if not _is_random_state(name)}
     if "layer_names" in root.attrs or "layer_names0" in root.attrs:
         layers = [
-            [(name, _weight(root, f"{layer}/{name}")) for name in _names(hdf5.member(root, layer), "weight_names")]
+            [
+                (f"{layer}/{name}", _weight(root, stored_here, f"{layer}/{name}"))
+                for name in _names(hdf5.member(root, layer), "weight_names")
+            ]
             for layer in _names(root, "layer_names")
         ]
     elif container is not None:
-        root = container
         groups: dict[str, list[tuple[str, Any]]] = {}
-        for name in sorted(_datasets(root), key=_natural):
-            groups.setdefault(name.rsplit("/", 1)[0], []).append((name, hdf5.member(root, name)))
+        for name in sorted(stored_here, key=_natural):
+            groups.setdefault(name.rsplit("/", 1)[0], []).append((name, stored_here[name]))
         layers = list(groups.values())
     else:
         raise WeightsError("an HDF5 file, but none that Keras wrote: it has neither layer names nor layers")
@@ -128,16 +132,15 @@ def _layers(file: Any, stored: int) -> Iterator[Layer]:
     used = [(name, data) for layer in layers for name, data in layer]
     if len(used) > limits.TENSORS:
         raise WeightsError(f"the file names {len(used):,} weights: the limit is {limits.TENSORS:,}")
-    left = {hdf5.member(root, name).name for name in _datasets(root)} - {data.name for _, data in used}
-    if left:
+    if left := stored_here.keys() - {name for name, _ in used}:
         raise WeightsError(f"the weight {quoted(min(left))} belongs to no layer of the file: it would be left out")
     hdf5.check_sizes(used, stored)
     for layer in layers:
         yield {name: hdf5.values(name, data) for name, data in layer}
 
 
-def _weight(group: Any, path: str) -> Any:
-    found = hdf5.member(group, path)
+def _weight(group: Any, datasets: Mapping[str, Any], path: str) -> Any:
+    found = datasets[path] if path in datasets else hdf5.member(group, path)
     if not hasattr(found, "shape"):
         raise WeightsError(f"{quoted(path)} is no weight: the file is damaged")
     return found
@@ -147,10 +150,6 @@ def _names(group: Any, name: str) -> list[str]:
     """A list of names; long ones are split into name0, name1, ... as an HDF5 attribute holds 64 KB."""
     parts = [name] if name in group.attrs else [f"{name}{i}" for i in range(len(group.attrs))]
     return [value for part in parts if part in group.attrs for value in hdf5.names(group, part)]
-
-
-def _datasets(group: Any) -> list[str]:
-    return [name for name in hdf5.datasets(group) if not _is_random_state(name)]
 
 
 def _is_random_state(name: str) -> bool:

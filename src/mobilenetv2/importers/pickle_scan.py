@@ -8,12 +8,18 @@ import pickletools
 import warnings
 from typing import Any
 
-_GETS = ("GET", "BINGET", "LONG_BINGET")
-_PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
+_GETS = frozenset(("GET", "BINGET", "LONG_BINGET"))
+_PUTS = frozenset(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"))
 _KEYED = ("SETITEM", "SETITEMS", "DICT")  # keys and values in turns
 _HASHED = ("ADDITEMS", "FROZENSET")
 _SPARE = 1_000_000  # values that may be hashed whatever the length; 10 ms
 
+_FEW = 8  # tuples that may be shared without a closer look: 2^8 times the pickle's own values
+# After these the object on top of the stack is none that is hashed with what lies in it.
+_NO_TUPLES = frozenset((
+    "GLOBAL", "STACK_GLOBAL", "REDUCE", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "BINPERSID", "BINUNICODE",
+    "SHORT_BINUNICODE", "UNICODE", "BINSTRING", "SHORT_BINSTRING", "STRING",
+))  # fmt: skip
 _MARK = None
 Weights = list[int | None]
 
@@ -25,30 +31,52 @@ def check(stream: io.BytesIO) -> None:
     in it: of 40 tuples, each of which holds the one before twice, these are 2^40 values, in 200 bytes.
     """
     start = stream.tell()
-    highest = hashed = 0
-    stack: Weights = []  # how many values hashing each object on the unpickler's stack looks at
-    memo: dict[int, int] = {}
+    highest = puts = shared = 0
+    perhaps_tuples: set[int] = set()
+    previous = ""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of a wrong escape in a name: it is refused later
         for code, argument, _ in pickletools.genops(stream):
-            name, number = code.name, argument if isinstance(argument, int) else 0
-            if name in _PUTS or name == "MEMOIZE":
-                index = len(memo) if name == "MEMOIZE" else number
+            name = code.name
+            if name in _PUTS:
+                index = argument if isinstance(argument, int) else puts
+                puts += 1
                 highest = max(highest, index)
-                memo[index] = (stack[-1] if stack else 1) or 1
+                if previous not in _NO_TUPLES:
+                    perhaps_tuples.add(index)
             elif name in _GETS:
-                stack.append(memo.get(number, 1))
+                shared += argument in perhaps_tuples
+                previous = name
             else:
-                taken = _take(code, stack)
-                if name in _KEYED or name in _HASHED:
-                    hashed += sum(taken[-2 if name == "SETITEM" else None :: 2] if name in _KEYED else taken)
-                _give(code, taken, stack)
-    length = stream.tell() - start
+                shared += name == "DUP"
+                previous = name
+        length = stream.tell() - start
+        if highest > length:
+            raise pickle.UnpicklingError(f"a memo of {highest} entries in {length} bytes")
+        if shared > _FEW:  # torch's own share none
+            stream.seek(start)
+            if (hashed := _hashed(stream)) > _SPARE + length:
+                raise pickle.UnpicklingError(f"keys that hold {hashed:,} values in {length} bytes")
     stream.seek(start)
-    if highest > length:
-        raise pickle.UnpicklingError(f"a memo of {highest} entries in {length} bytes")
-    if hashed > _SPARE + length:
-        raise pickle.UnpicklingError(f"keys that hold {hashed:,} values in {length} bytes")
+
+
+def _hashed(stream: io.BytesIO) -> int:
+    """How many values are looked at to hash the keys of all dictionaries and the members of all sets."""
+    hashed = 0
+    stack: Weights = []  # how many values hashing each object on the unpickler's stack looks at
+    memo: dict[int, int] = {}
+    for code, argument, _ in pickletools.genops(stream):
+        name, number = code.name, argument if isinstance(argument, int) else 0
+        if name in _PUTS:
+            memo[len(memo) if name == "MEMOIZE" else number] = (stack[-1] if stack else 1) or 1
+        elif name in _GETS:
+            stack.append(memo.get(number, 1))
+        else:
+            taken = _take(code, stack)
+            if name in _KEYED or name in _HASHED:
+                hashed += sum(taken[-2 if name == "SETITEM" else None :: 2] if name in _KEYED else taken)
+            _give(code, taken, stack)
+    return hashed
 
 
 def _take(code: Any, stack: Weights) -> list[int]:

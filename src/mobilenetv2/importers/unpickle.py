@@ -246,13 +246,19 @@ def _rebuild_parameter(tensor: object, *_: object) -> object:
     return tensor
 
 
+class _Flat(tuple[Any, ...]):
+    """A tuple that `_Function`s give; hashing it, as a key, looks at none of its members."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+
 def _size(sizes: object = ()) -> tuple[int, ...]:
-    return _sizes(sizes)
+    return _Flat(_sizes(sizes))
 
 
 def _set(members: object = ()) -> tuple[object, ...]:
-    """Of plain values: what holds others could be hashed for ever."""
-    return tuple(m for m in members if isinstance(m, str | int | float)) if isinstance(members, list | tuple) else ()
+    return _Flat(members) if isinstance(members, list | tuple) else ()
 
 
 _ALLOWED: Mapping[tuple[str, str], object] = {

@@ -124,15 +124,19 @@ def _graph(data: bytes) -> Graph:
     import tflite
 
     model = tflite.Model.GetRootAs(data, 0)
-    _check_sizes(model, data)
+    budget = _Budget(len(data))
     if model.SubgraphsLength() != 1:
         raise WeightsError(f"the file has {model.SubgraphsLength()} graphs, expected 1")
     graph = model.Subgraphs(0)
     assert graph is not None
-    kinds = [_kind(model.OperatorCodes(i)) for i in range(_count(model.OperatorCodesLength(), "operator codes"))]
-    tensors = tuple(_tensor(model, graph.Tensors(i)) for i in range(_count(graph.TensorsLength(), "tensors")))
-    operators = tuple(_operator(graph.Operators(i), kinds) for i in range(_count(graph.OperatorsLength(), "operators")))
-    inputs, outputs = _indices(graph.InputsAsNumpy()), _indices(graph.OutputsAsNumpy())
+    kinds = [
+        _kind(model.OperatorCodes(i), budget) for i in range(_count(model.OperatorCodesLength(), "operator codes"))
+    ]
+    tensors = tuple(_tensor(model, graph.Tensors(i), budget) for i in range(_count(graph.TensorsLength(), "tensors")))
+    operators = tuple(
+        _operator(graph.Operators(i), kinds, budget) for i in range(_count(graph.OperatorsLength(), "operators"))
+    )
+    inputs, outputs = _indices(graph.InputsAsNumpy(), budget), _indices(graph.OutputsAsNumpy(), budget)
     readers: dict[int, list[Operator]] = {}
     for operator in operators:
         for index in dict.fromkeys(operator.inputs):
@@ -148,29 +152,21 @@ def _graph(data: bytes) -> Graph:
     return Graph(operators, tensors, inputs, outputs, consumers)
 
 
-def _check_sizes(model: Any, data: bytes) -> None:
-    """Raise `WeightsError` where the vectors of the first graph have more in all than the file: they may lie on each
-    other, so that 20,000 tensors share one list of a million scales."""
-    codes = (model.OperatorCodes(i) for i in range(_count(model.OperatorCodesLength(), "operator codes")))
-    total = 0
-    for code in codes:
-        total += len(code.CustomCode() or b"")
-        if total > 2 * len(data):
-            break
-    for i in range(min(model.SubgraphsLength(), 1)):
-        graph = model.Subgraphs(i)
-        for j in range(_count(graph.OperatorsLength(), "operators")):
-            operator = graph.Operators(j)
-            total += 4 * (operator.InputsLength() + operator.OutputsLength()) + operator.CustomOptionsLength()
-        for j in range(_count(graph.TensorsLength(), "tensors")):
-            tensor = graph.Tensors(j)
-            total += 4 * tensor.ShapeLength() + len(tensor.Name() or b"")
-            if (quantization := tensor.Quantization()) is not None:
-                total += 4 * quantization.ScaleLength() + 8 * quantization.ZeroPointLength()
-            if total > 2 * len(data):
-                break
-    if total > 2 * len(data):
-        raise WeightsError("the TFLite file is damaged: its lists have more in all than the file")
+class _Budget:
+    """How much of the file's lists is left to be read.
+
+    They may lie on each other, so that 20,000 tensors share one list of a million scales: real files have each once.
+    """
+
+    __slots__ = ("left",)
+
+    def __init__(self, size: int) -> None:
+        self.left = 2 * size
+
+    def take(self, size: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise WeightsError("the TFLite file is damaged: its lists have more in all than the file")
 
 
 def _check_order(operators: tuple[Operator, ...], inputs: tuple[int, ...]) -> None:
@@ -189,20 +185,24 @@ def _count(count: int, what: str) -> int:
     return count
 
 
-def _kind(code: Any) -> str:
+def _kind(code: Any, budget: _Budget) -> str:
     import tflite
 
     # codes above 127 are in the newer field only
     number = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
     if number == tflite.BuiltinOperator.CUSTOM:
-        return (code.CustomCode() or b"CUSTOM").decode(errors="replace")
+        custom = code.CustomCode() or b"CUSTOM"
+        budget.take(len(custom))
+        return custom.decode(errors="replace")
     names = {value: name for name, value in vars(tflite.BuiltinOperator).items() if isinstance(value, int)}
     return names.get(number, f"operator {number}")
 
 
-def _tensor(model: Any, tensor: Any) -> Tensor:
+def _tensor(model: Any, tensor: Any, budget: _Budget) -> Tensor:
     # where a converter merged steps it joined their names with ";"
-    name = (tensor.Name() or b"?").decode(errors="replace").split(";")[0][:100]
+    stored_name = tensor.Name() or b"?"
+    budget.take(len(stored_name))
+    name = stored_name.decode(errors="replace").split(";")[0][:100]
     if tensor.Sparsity() is not None:
         raise WeightsError(f"tensor {name!r} is stored sparsely: convert the network without sparsity")
     dtype = _DTYPES.get(tensor.Type(), f"of type {tensor.Type()}")
@@ -215,6 +215,7 @@ def _tensor(model: Any, tensor: Any) -> Tensor:
     quantization = tensor.Quantization()
     axis = 0
     if quantization is not None and quantization.ScaleLength():
+        budget.take(4 * quantization.ScaleLength() + 8 * quantization.ZeroPointLength())
         scales = np.asarray(quantization.ScaleAsNumpy(), np.float64)
         zero_points = np.zeros(1)
         if quantization.ZeroPointLength():
@@ -222,16 +223,16 @@ def _tensor(model: Any, tensor: Any) -> Tensor:
         axis = quantization.QuantizedDimension()
         if not np.isfinite(scales).all() or (scales < 0).any():
             raise WeightsError(f"tensor {name!r} has a scale that is negative or not finite: the file is damaged")
-    return Tensor(name, _indices(tensor.ShapeAsNumpy()), dtype, data, scales, zero_points, axis)
+    return Tensor(name, _indices(tensor.ShapeAsNumpy(), budget), dtype, data, scales, zero_points, axis)
 
 
-def _operator(operator: Any, kinds: list[str]) -> Operator:
+def _operator(operator: Any, kinds: list[str], budget: _Budget) -> Operator:
     import tflite
 
     if operator.OpcodeIndex() >= len(kinds):
         raise WeightsError("the TFLite file is damaged: an operator has a code that is not there")
     kind = kinds[operator.OpcodeIndex()]
-    inputs, outputs = _indices(operator.InputsAsNumpy()), _indices(operator.OutputsAsNumpy())
+    inputs, outputs = _indices(operator.InputsAsNumpy(), budget), _indices(operator.OutputsAsNumpy(), budget)
     if not inputs or not outputs:
         raise WeightsError(f"the TFLite file is damaged: an operator {kind} without input or output")
     table = operator.BuiltinOptions()
@@ -250,7 +251,7 @@ def _operator(operator: Any, kinds: list[str]) -> Operator:
         resize.Init(table.Bytes, table.Pos)
         return Operator(kind, inputs, outputs, options={"align_corners": resize.AlignCorners()})
     if kind not in has_options or table is None:
-        return Operator(kind, inputs, outputs, options=_custom_options(kind, operator))
+        return Operator(kind, inputs, outputs, options=_custom_options(kind, operator, budget))
     options = has_options[kind]()
     options.Init(table.Bytes, table.Pos)
     activation = options.FusedActivationFunction()
@@ -265,7 +266,7 @@ def _operator(operator: Any, kinds: list[str]) -> Operator:
     return Operator(kind, inputs, outputs, **fields)
 
 
-def _custom_options(kind: str, operator: Any) -> dict[str, Any]:
+def _custom_options(kind: str, operator: Any, budget: _Budget) -> dict[str, Any]:
     """What a custom operator is told, by name: the plain values of a FlexBuffer's map.
 
     Lists are left out: they may hold the same list many times, and that one another, without end in practice.
@@ -274,6 +275,7 @@ def _custom_options(kind: str, operator: Any) -> dict[str, Any]:
 
     if not operator.CustomOptionsLength():
         return {}
+    budget.take(operator.CustomOptionsLength())
     try:
         root: Any = flexbuffers.GetRoot(operator.CustomOptionsAsNumpy().tobytes())
         if not root.IsMap:
@@ -286,6 +288,9 @@ def _custom_options(kind: str, operator: Any) -> dict[str, Any]:
         raise WeightsError(f"the options of {kind} cannot be read ({type(error).__name__})") from None
 
 
-def _indices(values: Any) -> tuple[int, ...]:
+def _indices(values: Any, budget: _Budget) -> tuple[int, ...]:
     """A flatbuffer's vector of integers; the schema's accessors return 0 where it is absent."""
-    return tuple(int(value) for value in values) if isinstance(values, np.ndarray) else ()
+    if not isinstance(values, np.ndarray):
+        return ()
+    budget.take(values.nbytes)
+    return tuple(values.tolist())
