@@ -69,6 +69,7 @@ FLOORS: dict[str, int] = {
             "run_files",
             "upsample",
             "looks",
+            "patterns",
             "sources",
         ),
         1,
