@@ -72,6 +72,7 @@ FLOORS: dict[str, int] = {
             "run_files",
             "upsample",
             "looks",
+            "patterns",
             "sources",
         ),
         1,

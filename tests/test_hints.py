@@ -81,10 +81,3 @@ def test_a_hint_repeats_no_control_characters_and_little_of_a_long_value() -> No
 def test_a_recipes_field_by_its_foreign_name_is_told_its_own(name: str) -> None:
     with pytest.raises(UsageError, match=f"unknown recipe field '{name}': write learning_rate=0.1"):
         recipe_fields.with_settings(recipes.default("classification", init=False), [f"{name}=0.1"])
-
-
-def test_help_and_version_are_no_verbs_but_understood() -> None:
-    assert hints.rewritten(["help"]) == ["--help"]
-    assert hints.rewritten(["help", "predict"]) == ["predict", "--help"]
-    assert hints.rewritten(["version"]) == ["--version"]
-    assert hints.rewritten(["predict", "help"]) == ["predict", "help"]

@@ -172,15 +172,6 @@ def of_field(name: str, known: Iterable[str]) -> str | None:
     return field if field is not None and field in known else None
 
 
-def rewritten(arguments: Sequence[str]) -> list[str]:
-    """The arguments with `help` and `version`, which are no verbs, as the options that they mean."""
-    if arguments[:1] == ["version"]:
-        return ["--version"]
-    if arguments[:1] == ["help"]:
-        return [*arguments[1:], "--help"]
-    return list(arguments)
-
-
 def _hint(verb: str, option: str) -> str | None:
     if (hint := OPTIONS.get(verb, {}).get(option)) is not None or verb != "train":
         return hint

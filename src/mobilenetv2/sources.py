@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import re
 import stat
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from mobilenetv2 import files, limits
-from mobilenetv2.data.folders import entries
+from mobilenetv2 import files, limits, patterns
 from mobilenetv2.errors import DownloadError, Error, FileError, UsageError
 from mobilenetv2.image import Source
 from mobilenetv2.picture_formats import ENDINGS, UNREAD_PHOTOS
@@ -103,7 +101,7 @@ def find(named: Iterable[str | os.PathLike[str]]) -> Photos:
             _add_folder(found, name)
         elif name.lower().endswith(LIST_ENDING) and files.is_regular(name):
             _add_list(found, name)
-        elif _is_pattern(name) and not is_address(name) and not os.path.lexists(name):
+        elif patterns.is_pattern(name) and not is_address(name) and not os.path.lexists(name):
             _add_pattern(found, name)
         else:
             found.photos.append(Photo(name))
@@ -155,7 +153,7 @@ def _other_kind(name: str, mode: int) -> Error | None:
     if not mode:
         if scheme := re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", name):
             return UsageError(f"{name}: addresses of {scheme[1]} are not fetched, only those of http and https")
-        if _is_pattern(name):
+        if patterns.is_pattern(name):
             return UsageError(f"{name} does not exist; predictor.many takes patterns")
         return None
     ending = os.path.splitext(name)[1].lower()
@@ -166,10 +164,6 @@ def _other_kind(name: str, mode: int) -> Error | None:
     if ending == MODEL_ENDING:
         return UsageError(f"{name} is a model file and no photo: are the model and the photo swapped?")
     return None
-
-
-def _is_pattern(name: str) -> bool:
-    return re.search(r"[*?[]", name) is not None
 
 
 def _stdin() -> bytes:
@@ -212,7 +206,7 @@ def _fetched(url: str) -> bytes:
 def _add_folder(found: Photos, folder: str) -> None:
     left_out = _LeftOut()
     before = len(found.photos)
-    for file in _below(folder, set()):
+    for file in patterns.files_below(folder):
         if isinstance(file, Error):
             found.photos.append(Photo(folder, file))
         elif left_out.keeps(file):
@@ -223,12 +217,12 @@ def _add_folder(found: Photos, folder: str) -> None:
 def _add_pattern(found: Photos, pattern: str) -> None:
     left_out = _LeftOut()
     parts = PurePath(pattern).parts
-    literal = next(i for i, part in enumerate(parts) if _is_pattern(part))
+    literal = next(i for i, part in enumerate(parts) if patterns.is_pattern(part))
     base = os.path.join(*parts[:literal]) if literal else ""
     ending = os.path.splitext(parts[-1])[1]
-    everything = bool(ending) and not _is_pattern(ending)  # *.jpg, *.dat: the ending that was asked for
+    everything = bool(ending) and not patterns.is_pattern(ending)  # *.jpg, *.dat: the ending that was asked for
     before = len(found.photos)
-    for file in _matching(base, parts[literal:]):
+    for file in patterns.matching(base, parts[literal:]):
         if files.is_regular(file) if everything else left_out.keeps(Path(file)):
             found.photos.append(Photo(file, base=base or "."))
     if len(found.photos) == before and not left_out.counts:
@@ -272,73 +266,6 @@ def _say(found: Photos, name: str, kept: int, left_out: _LeftOut) -> None:
     for ending, number in left_out.counts.most_common():
         if ending in UNREAD_PHOTOS:
             found.notes.append(f"{name}: {counted(number, f'{ending} file')} cannot be read: {UNREAD_PHOTOS[ending]}")
-
-
-def _below(folder: str | Path, seen: set[str]) -> Iterator[Path | Error]:
-    """Every file in `folder` and below it, links followed, each folder once."""
-    waiting = [Path(folder)]
-    while waiting:
-        here = waiting.pop()
-        real = os.path.realpath(here)
-        if real in seen:
-            continue
-        seen.add(real)
-        try:
-            inner, found = entries(here)
-        except FileError as error:
-            yield error
-            continue
-        waiting.extend(reversed(inner))
-        yield from found
-
-
-def _matching(base: str, parts: tuple[str, ...]) -> Iterator[str]:
-    """The files that the pattern matches, sorted, hidden ones left out where the pattern does not name them."""
-    part, rest = parts[0], parts[1:]
-    if part == "**":
-        if not rest:
-            rest = ("*",)
-        yield from _matching(base, rest)
-        for folder in _folders(base):
-            yield from _matching(folder, rest)
-        return
-    if not _is_pattern(part):
-        path = os.path.join(base, part)
-        if not rest and os.path.isfile(path):
-            yield path
-        elif rest and os.path.isdir(path):
-            yield from _matching(path, rest)
-        return
-    try:
-        inner, found = entries(Path(base))
-    except FileError:  # as in a shell, what cannot be looked into has nothing that matches
-        return
-    for path in inner if rest else found:
-        if fnmatch.fnmatchcase(path.name, part) and (part.startswith(".") or not path.name.startswith(".")):
-            name = os.path.join(base, path.name)
-            if rest:
-                yield from _matching(name, rest)
-            else:
-                yield name
-
-
-def _folders(base: str) -> Iterator[str]:
-    """Every folder below `base`, sorted, each once however many links lead to it."""
-    seen = {os.path.realpath(base or ".")}
-    waiting = [base]
-    while waiting:
-        here = waiting.pop()
-        if here != base:
-            yield here
-        try:
-            inner = entries(Path(here))[0]
-        except FileError:
-            continue
-        for folder in reversed(inner):
-            real = os.path.realpath(folder)
-            if real not in seen:
-                seen.add(real)
-                waiting.append(os.path.join(here, folder.name))
 
 
 # -- lists

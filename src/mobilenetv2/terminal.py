@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mobilenetv2 import hints, text
+from mobilenetv2 import text
 from mobilenetv2.errors import Error
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def run(app: Any) -> None:
 
     # Typer carries its own copy of Click or uses the installed one, by version; this is the right class of either
     usage_error: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
-    arguments = hints.rewritten(sys.argv[1:])
+    arguments = _arguments()
     if sys.stderr is None:  # closed by the caller (2>&-): `print` would write to stdout instead
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (for as long as the process lives)
     for stream in (sys.stdout, sys.stderr):  # a file's name that the terminal cannot show is shown escaped
@@ -129,6 +129,8 @@ def run(app: Any) -> None:
         if message.startswith("Usage:"):  # no verb at all: the help
             say(*message.split("\n"))
         else:
+            from mobilenetv2 import hints  # 2 ms, and most commands are right
+
             say(f"error: {hints.of_arguments(arguments) or message}")
         sys.exit(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
@@ -146,6 +148,13 @@ def run(app: Any) -> None:
     except MemoryError:
         say("error: not enough memory: use fewer or smaller pictures at a time")
         sys.exit(1)
+
+
+def _arguments() -> list[str]:
+    """The command's arguments; `help` and `version`, which are no verbs, as the options that they mean."""
+    if sys.argv[1:2] == ["version"]:
+        return ["--version"]
+    return [*sys.argv[2:], "--help"] if sys.argv[1:2] == ["help"] else sys.argv[1:]
 
 
 class Beside:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import unicodedata
 from collections.abc import Iterable
 
 LONGEST_VALUE = 80  # characters of one value quoted in a message, of a cell of a table
@@ -53,6 +51,8 @@ def joined(texts: Iterable[object], limit: int = LONGEST_LINE) -> str:
 
 def json_line(value: object) -> str:
     """Plain JSON values whole, on one line, in letters that people read: what `plain` escapes, JSON escapes here."""
+    import json  # with the next import 2 ms of every start, and most starts need neither
+
     written = json.dumps(value, ensure_ascii=False)
     if written.isascii() and written.isprintable():
         return written
@@ -75,6 +75,8 @@ def _shortened(text: str, limit: int) -> str:
 def _escaped(character: str) -> str:
     if character in _NAMED:
         return _NAMED[character]
+    import unicodedata
+
     kind = unicodedata.category(character)
     if kind in ("Cc", "Cs", "Zl", "Zp") or (kind == "Cf" and character not in _JOINERS):
         return character.encode("unicode_escape", "surrogatepass").decode("ascii")

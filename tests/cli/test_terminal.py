@@ -194,4 +194,5 @@ def test_the_package_is_a_program_too() -> None:
     code, out, err = shell("version")
     assert (code, out.split()[0], err) == (0, "mobilenetv2", "")
     assert shell("help")[1].startswith("Usage:")
+    assert shell("help", "predict")[1] == shell("predict", "--help")[1]
     assert shell("train", "d", "--epochs", "4") == (2, "", "error: --epochs: write --set epochs=4\n")
