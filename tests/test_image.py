@@ -217,6 +217,15 @@ def test_the_size_of_what_is_no_picture_gives_one_line(tmp_path: Path) -> None:
         image.size(tmp_path / "none.jpg")
 
 
+def test_an_animation_announced_behind_the_pixels_does_not_warn() -> None:
+    data = io.BytesIO()
+    Image.new("RGB", (2, 2), "red").save(data, "png")
+    body = b"acTL" + bytes(8)
+    chunk = struct.pack(">I", 8) + body + struct.pack(">I", zlib.crc32(body))
+    pixels, end = data.getvalue()[:-12], data.getvalue()[-12:]
+    assert image.read(pixels + chunk + end).tolist() == [[[255, 0, 0]] * 2] * 2
+
+
 def test_damaged_exif_neither_warns_nor_hides_the_picture() -> None:
     junk = b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01\x03\0\x07\0\0\0junk"
     assert np.abs(blocks_of(image.read(encode(BLOCKS, "JPEG", quality=95, exif=junk))) - COLOURS).max() <= 3

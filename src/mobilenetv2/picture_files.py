@@ -117,7 +117,22 @@ def decode(file: BinaryIO, name: str, max_pixels: int, reduction: Callable[[int,
 
 
 def load_pixels(image: Image.Image) -> None:
-    with _quiet() if image.format == "TIFF" else contextlib.nullcontext():  # a TIFF reads more tags
+    if image.format == "TIFF":  # reads more tags
+        with _quiet():
+            image.load()
+    elif image.format == "PNG" and isinstance(image, ImageFile.ImageFile):
+        end = image.load_end
+
+        def load_end() -> None:
+            with _quiet():  # reads the chunks behind the pixels, and warns of an animation that is announced there
+                end()
+
+        image.load_end = load_end
+        try:
+            image.load()
+        finally:
+            del image.load_end
+    else:
         image.load()
 
 

@@ -39,6 +39,8 @@ class Member:
 
     @property
     def content(self) -> bytes:
+        if self.size > 64 * _MIB:
+            raise zlib.error("more than the fuzzer itself unpacks")
         return zlib.decompress(self.packed, -15) if self.method == 8 else self.packed
 
 
