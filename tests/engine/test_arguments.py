@@ -76,8 +76,9 @@ def test_a_model_is_a_path_a_name_or_a_model_file(wrong: Any) -> None:
 
 
 def test_numbers_of_numpy_are_numbers(model: ModelFile) -> None:
-    one = np.int64(1)
-    made = Engine(model, size=(16 * one, np.int32(15)), threads=one, batch=one, budget=np.int64(10**9))
+    one: Any = np.int64(1)
+    side: Any = np.int32(15)
+    made = Engine(model, size=(16 * one, side), threads=one, batch=one, budget=one * 10**9)
     assert repr(made.plan) == repr(Engine(model, size=[16, 15], budget=10**9).plan)  # pyright: ignore[reportArgumentType]
 
 
@@ -160,7 +161,7 @@ def test_weights_beyond_float32s_range_are_named_and_warn_nobody(model: ModelFil
     name = next(name for name, value in tensors.items() if value.ndim == 4)
     tensors[name][0] = large
     wild = ModelFile(model.info, tensors)
-    with pytest.raises(Error, match=rf"the weights of {name.removesuffix('.weight')}\\b.* leave the range of float32"):
+    with pytest.raises(Error, match=rf"the weights of {name.removesuffix('.weight')}\b.* leave the range of float32"):
         Engine(wild, size=16)
     found = ReferenceBackend(wild).run(np.full((1, 16, 16, 3), 9, np.uint8))["logits"]
     assert found.shape == (1, 3)  # and no warning, which the tests would take for an error
