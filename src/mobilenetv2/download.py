@@ -10,11 +10,9 @@ import os
 import re
 import sys
 import time
-import urllib.error
 import urllib.parse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from email.message import Message
 from pathlib import Path
 from typing import IO
 
@@ -25,7 +23,6 @@ from mobilenetv2.text import plain as shown
 LARGEST = 100_000_000  # bytes; the largest checkpoint published has 25 million
 LARGEST_STATED = 1 << 46  # bytes of a file of any kind, 70 TB; one object of S3 has at most 50 TB
 CUTS = 100  # times that one call goes on after a broken connection: more is no bad line but a server that means it
-MARK = 200  # characters of a server's mark of a version; S3's tags have 36
 
 Report = Callable[[int, int | None], None]  # bytes so far, bytes in all where known
 
@@ -76,7 +73,7 @@ class Download:
         if not self.has_part() or not note.exists():
             return ""
         with open(note, "rb") as file:
-            return _mark(file.read(MARK + 1).decode("latin-1"))
+            return http_requests.mark(file.read(http_requests.MARK + 1).decode("latin-1"))
 
     def start_over(self) -> None:
         self.beside(".part").unlink(missing_ok=True)
@@ -108,9 +105,9 @@ def ask(url: str) -> Version | None:
             if size.isdecimal():
                 if len(size) > 20 or int(size) > LARGEST_STATED:
                     raise DownloadError(f"cannot fetch {url} (the server says that it has {shown(size)} bytes)")
-                return Version(int(size), _version(sent))
+                return Version(int(size), http_requests.version(sent))
     except http_requests.BROKEN as error:
-        raise DownloadError(f"cannot fetch {url} ({_reason(error)}): try again later") from None
+        raise DownloadError(f"cannot fetch {url} ({http_requests.reason(error)}): try again later") from None
     if status == 403:  # S3's answer for what is not there
         return None
     raise DownloadError(f"cannot fetch {url} (the server answers {status}, and no size): try again later")
@@ -238,14 +235,14 @@ def _receive(wanted: Download, report: Report) -> bool:
         if response.status == 200:  # all of it: the file has changed, or the server does not know ranges
             have = 0
         total = None if response.length is None else have + response.length
-        if wanted.version is not None and Version(total or 0, _version(sent)) != wanted.version:
+        if wanted.version is not None and Version(total or 0, http_requests.version(sent)) != wanted.version:
             raise wanted.refused("it has changed there since this run began")
         largest = LARGEST if wanted.version is None else wanted.version.size
         if total is not None and total > largest:
             raise wanted.refused(f"it has {total} bytes, at most {largest} are taken")
         if total is None and not response.chunked and sent.get("Content-Length") is not None:
             raise wanted.refused(f"the server says that it has {shown(sent['Content-Length'])} bytes")
-        files.write_text(wanted.beside(".part.version"), _version(sent))
+        files.write_text(wanted.beside(".part.version"), http_requests.version(sent))
         response.expect(largest)
         with open(part, "ab" if have else "wb") as file:
             report(have, total)
@@ -268,18 +265,7 @@ def _pieces(response: http_requests.Response) -> Iterator[bytes]:
         while piece := response.read1(1 << 16):
             yield piece
     except http_requests.BROKEN as error:
-        raise _CutError(_reason(error)) from None
-
-
-def _version(sent: Message) -> str:
-    """What If-Range may carry: a strong entity tag, else a date, else nothing (RFC 9110, section 13.1.5)."""
-    tag = sent.get("ETag", "")
-    return _mark(tag if tag.startswith('"') else sent.get("Last-Modified", ""))
-
-
-def _mark(text: str) -> str:
-    """`text` where it can stand in a header: on one line, in ASCII; else ""."""
-    return text if len(text) <= MARK and text.isascii() and text.isprintable() else ""
+        raise _CutError(http_requests.reason(error)) from None
 
 
 def _open(wanted: Download, wish: dict[str, str]) -> http_requests.Response:
@@ -287,7 +273,7 @@ def _open(wanted: Download, wish: dict[str, str]) -> http_requests.Response:
     try:
         return _request(wanted.url, wish, plain=wanted.version is not None)
     except http_requests.BROKEN as error:
-        raise wanted.refused(_reason(error)) from None
+        raise wanted.refused(http_requests.reason(error)) from None
 
 
 def _request(url: str, wish: dict[str, str], *, plain: bool, method: str = "GET") -> http_requests.Response:
@@ -302,12 +288,6 @@ def _require_safe(url: str, *, plain: bool) -> None:
     parts.port  # noqa: B018 - raises ValueError for one that is none; a socket would be left open
     if parts.scheme != "https" and not (parts.scheme == "http" and (plain or parts.hostname == "127.0.0.1")):
         raise DownloadError(f"will not fetch {shown(url, 200)}: only https is trusted")
-
-
-def _reason(error: Exception) -> str:
-    cause = error.reason if isinstance(error, urllib.error.URLError) else error
-    text = (cause.strerror if isinstance(cause, OSError) else None) or str(cause) or type(cause).__name__
-    return shown(re.sub(r"\s+", " ", text), 200)
 
 
 # -- one process at a time, seen by a person

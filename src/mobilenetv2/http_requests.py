@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import http.client
 import io
+import re
 import socket
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
+from email.message import Message
 from typing import Any
+
+from mobilenetv2.text import plain
 
 TIMEOUT_S = 30.0  # without a byte
 # A server that sends a byte every 29 s is not waited for: in every window of a minute, at least 60 KB (1 KB/s, a
@@ -16,6 +21,7 @@ TIMEOUT_S = 30.0  # without a byte
 WINDOW_S = 60.0
 LEAST_BYTES = 60_000
 HEADER_BYTES = 1 << 20  # of status lines and headers of one answer; http.client bounds each line and the lines' number
+MARK = 200  # characters of a server's mark of a version; S3's tags have 36
 # What a server, or the way to it, can make http.client and urllib raise: ValueError for addresses and numbers that are
 # none (UnicodeError among them), OverflowError for a port beyond 65535
 BROKEN = (OSError, http.client.HTTPException, ValueError, OverflowError)
@@ -28,6 +34,23 @@ def request(url: str, headers: dict[str, str], *, method: str, allow: Callable[[
     asked = urllib.request.Request(url, headers={"User-Agent": "mobilenetv2"} | headers, method=method)
     handlers = (_Redirects(allow), _RefusalsAreAnswers(), _Plain(), _Secure())
     return urllib.request.build_opener(*handlers).open(asked, timeout=TIMEOUT_S)
+
+
+def version(sent: Message) -> str:
+    """What If-Range may carry: a strong entity tag, else a date, else nothing (RFC 9110, section 13.1.5)."""
+    tag = sent.get("ETag", "")
+    return mark(tag if tag.startswith('"') else sent.get("Last-Modified", ""))
+
+
+def mark(text: str) -> str:
+    """`text` where it can stand in a header: on one line, in ASCII; else ""."""
+    return text if len(text) <= MARK and text.isascii() and text.isprintable() else ""
+
+
+def reason(error: Exception) -> str:
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    text = (cause.strerror if isinstance(cause, OSError) else None) or str(cause) or type(cause).__name__
+    return plain(re.sub(r"\s+", " ", text), 200)
 
 
 class Response(http.client.HTTPResponse):

@@ -218,6 +218,7 @@ def at_every_place(caller: Caller, seconds: int) -> int:
     """Strike everywhere in a call and, for each place, at up to `seconds` events after it; after each, and after one
     more strike while the engine renews itself, the answer must be right. How many places there are."""
     for first in itertools.count(1):
+        hit = False
         for second in (None, *range(1, seconds + 1)):
             hit = struck_at(caller.run, first, second)
             struck_at(caller.run, 1 + (first * 7 + (second or 0)) % 60)  # within the renewal

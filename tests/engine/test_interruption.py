@@ -71,9 +71,10 @@ def test_ctrl_c_as_an_engine_is_made_leaves_no_thread(model: ModelFile) -> None:
     gc.collect()
     before = set(threading.enumerate())
 
+    first = 0
     for first in range(1, 40):
         team = Team.__new__(Team)
-        program = SimpleNamespace(serve=lambda *_: None)
+        program: Any = SimpleNamespace(serve=lambda *_: None)
         hit = struck_at(lambda team=team, program=program: team.__init__(program, 4, 16), first)
         del team
         if not hit:

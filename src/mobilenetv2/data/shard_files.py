@@ -71,8 +71,11 @@ def absolute(place: str) -> str:
 
 
 def name_of(place: str) -> str:
-    """The file name in a path or URL."""
-    path = urllib.parse.unquote(urllib.parse.urlsplit(place).path) if is_url(place) else place
+    """The file name in a path or URL; of what is no URL after all, such as http://[x, what follows the last slash."""
+    try:
+        path = urllib.parse.unquote(urllib.parse.urlsplit(place).path) if is_url(place) else place
+    except ValueError:
+        path = place
     return re.split(r"[/\\]" if os.name == "nt" else "/", path)[-1]
 
 

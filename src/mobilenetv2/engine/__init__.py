@@ -11,7 +11,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -185,7 +185,7 @@ def _checked_size(size: object, channels: int) -> tuple[int, int]:
     sides = (size, size) if checks.is_whole(size) else size
     if not isinstance(sides, tuple | list) or len(sides) != 2 or not all(map(checks.is_whole, sides)):
         raise UsageError(f"size must be (height, width) or one whole number, got {quoted(size)}")
-    height, width = (int(side) for side in sides)
+    height, width = (int(side) for side in cast("Sequence[int]", sides))
     if height < 1 or width < 1:
         raise UsageError(f"the input size must be positive, got {_of_size((height, width))}")
     require(height * width * channels, f"one image of {_of_size((height, width))}", _WAY_OUT, error=UsageError)

@@ -54,8 +54,8 @@ def _check(looks: object, size: object) -> None:
             raise UsageError(f"looks must be looks.Look, got {quoted(look)}")
         masks.check_places("rows", look.rows)
         masks.check_places("columns", look.columns)
-        classes = getattr(found[0].logits, "shape", (0,))[-1:] or (0,)
-        masks.check_map(look.logits, 3, (look.rows.size, look.columns.size, *classes))
+        classes = (getattr(found[0].logits, "shape", ()) or (0,))[-1]
+        masks.check_map(look.logits, 3, (look.rows.size, look.columns.size, classes))
     check_classes(found[0].logits.shape[-1])
     height, width = checks.items("size", size, lambda side: checks.whole("size", side, 0), least=2, most=2)
     for look in found:
