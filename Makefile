@@ -66,8 +66,8 @@ export FIND_TORCH
 
 define BEFORE_INSTALLING
 @if $(BIN)/python -c 'import importlib.util as i, sys; sys.exit(i.find_spec("torch") is None)'; then :; else \
-    echo "Installing PyTorch and what training needs into .venv. On Linux PyTorch comes with CUDA: about 6,000 MB of disk,"; \
-    echo "2 to 5 minutes. Its CPU-only build is far smaller: stop this (Ctrl-C), install torch and torchvision with"; \
+    echo "Installing PyTorch and what training needs into .venv. On Linux PyTorch comes with CUDA: 3,200 MB to"; \
+    echo "download, 6,000 MB of disk, 2 to 5 minutes. Its CPU-only build is far smaller: stop this (Ctrl-C), install torch and torchvision with"; \
     echo ".venv/bin/pip as https://pytorch.org/get-started/locally/ says for CPU, and call make again."; \
 fi
 endef

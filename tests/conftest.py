@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -22,6 +23,8 @@ from mobilenetv2.spec import Spec
 from mobilenetv2.spec_fields import backbone, classifier, deeplab, network, ssdlite
 
 pytest_plugins = ["file_progress"]
+hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one is slow, not wrong
+hypothesis.settings.load_profile("any machine")
 
 RandomModel = Callable[..., ModelFile]
 Pack = Callable[..., Path]

@@ -22,7 +22,7 @@ class FileProgress:
         self._left: Counter[str] = Counter()
         self._all = 0
         self._outcomes: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        self._seconds: Counter[str] = Counter()
+        self._seconds: defaultdict[str, float] = defaultdict(float)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self._expect([item.nodeid for item in session.items])
