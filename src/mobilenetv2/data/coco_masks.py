@@ -147,8 +147,11 @@ def _outline(stated: Any, height: int, width: int) -> Polygons | Runs:
     like."""
     if isinstance(stated, dict):
         size, counts = stated["size"], stated["counts"]
-        if not isinstance(size, list) or size != [height, width]:
-            raise ValueError(f"run lengths of the size {quoted(size)}, but the picture has [{height}, {width}]")
+        if not isinstance(size, list) or len(size) != 2:
+            raise ValueError(f"the size of run lengths is [height, width], got {quoted(size)}")
+        if size != [height, width]:
+            stated = f"{quoted(size[1])} x {quoted(size[0])}"
+            raise ValueError(f"run lengths of {stated} pixels, but the picture has {width} x {height}")
         runs = np.array(run_lengths(counts) if isinstance(counts, str) else counts, np.int64)
         pixels = height * width
         if runs.ndim != 1 or (runs < 0).any() or (runs > pixels).any():

@@ -61,9 +61,7 @@ def description(folder: Path) -> Path | None:
 def read_names(file: Path) -> tuple[str, ...]:
     """A class per line. Raises `FileError`, and `DatasetError` where it has none or is not UTF-8."""
     try:
-        lines = [
-            line.strip() for line in files.read_bytes(file, limit=limits.NAMES_BYTES).decode("utf-8-sig").splitlines()
-        ]
+        text = files.read_bytes(file, limit=limits.NAMES_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise DatasetError(f"{file} is not a text file (UTF-8) with the name of a class per line") from None
     lines = [line.strip() for line in text.splitlines()]
