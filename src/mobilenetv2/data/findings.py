@@ -48,11 +48,10 @@ def of_faults(faults: Sequence[Fault]) -> Iterator[list[str]]:
     """A sentence for each fault, kind by kind; of what is not read, for each ending of names."""
     for kind in FAULTS:
         of_kind = [fault for fault in faults if fault.kind == kind]
-        yield (
-            unread_sentences(list(dict.fromkeys(fault.file for fault in of_kind)))
-            if kind == "unread"
-            else list(map(str, of_kind))
-        )
+        if kind == "unread":  # parts may share a folder
+            yield unread_sentences(list(dict.fromkeys(fault.file for fault in of_kind)))
+        else:
+            yield list(map(str, of_kind))
 
 
 def unread_faults(folders: Iterable[Path]) -> list[Fault]:
