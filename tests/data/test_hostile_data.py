@@ -124,9 +124,8 @@ def test_a_data_yaml_just_below_the_limits_is_read(tmp_path: Path) -> None:
 
 def voc(folder: Path, box: str, *, head: bytes = b"", encoding: str = "utf-8", size: str = "") -> Path:
     picture(folder / "a.png")
-    corners = "".join(
-        f"<{key}>{value}</{key}>" for key, value in zip(("xmin", "ymin", "xmax", "ymax"), box.split(), strict=True)
-    )
+    keys = ("xmin", "ymin", "xmax", "ymax")
+    corners = "".join(f"<{key}>{value}</{key}>" for key, value in zip(keys, box.split(), strict=True))
     text = f"<annotation>{size}<object><name>Tür</name><bndbox>{corners}</bndbox></object></annotation>"
     (folder / "a.xml").write_bytes(head + text.encode(encoding))
     return folder
