@@ -120,7 +120,8 @@ def test_a_photo_of_108_megapixels_is_read_smaller_where_the_network_needs_less(
 )
 def test_more_formats_are_read(kind: str, ending: str, tolerance: int, tmp_path: Path) -> None:
     path = tmp_path / f"a{ending}"
-    path.write_bytes(encode(kind, **({"quality": 95} if kind == "AVIF" else {})))
+    options: dict[str, Any] = {"quality": 95} if kind == "AVIF" else {}
+    path.write_bytes(encode(kind, **options))
     assert ending in image.ENDINGS
     assert np.abs(image.read(path).astype(int) - PIXELS)[4::8, 4::8].max() <= tolerance
     assert image.size(path) == PIXELS.shape[:2]
@@ -167,7 +168,7 @@ def test_buffers_and_open_files_are_sources(tmp_path: Path) -> None:
         for source in (bytearray(data), memoryview(data), io.BytesIO(data), opened):
             assert np.array_equal(image.read(source), PIXELS), type(source)
     with open(path, encoding="latin-1") as text, pytest.raises(UsageError, match="open it with 'rb'"):
-        image.read(text)
+        image.read(text)  # pyright: ignore[reportArgumentType]
 
 
 def test_arrays_of_one_and_four_channels_are_grey_and_rgba() -> None:
