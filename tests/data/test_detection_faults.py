@@ -204,7 +204,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "another file": (file("x.docx", "x"), "is no detection data"),
     "empty json": (file("x.json", ""), "x.json is not JSON"),
     "cut json": (file("x.json", '{"images": ['), "x.json is not JSON"),
-    "deep json": (file("x.json", "[" * 100_000), "x.json is not JSON"),
+    "deep json": (file("x.json", "[" * 100_000), "x.json nests values"),
     "a list": (file("x.json", "[]"), "a list 'images' is expected"),
     "no annotations": (file("x.json", '{"images": [], "categories": []}'), "a list 'annotations' is expected"),
     "no categories": (

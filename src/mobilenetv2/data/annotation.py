@@ -154,6 +154,7 @@ def make_sample(
     )
 
 
+@np.errstate(over="ignore", invalid="ignore")  # corners of 1e308 become infinite in float32: they have no area then
 def repaired(
     pictures: Sequence[StatedPicture], classes: Mapping[str, int], form: Form
 ) -> tuple[list[DetectionSample], list[Fault]]:

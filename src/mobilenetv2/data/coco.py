@@ -6,7 +6,6 @@ name are one class. `iscrowd` marks crowds; `ignore`, which converters of VOC wr
 
 from __future__ import annotations
 
-import json
 import math
 import mmap
 import os
@@ -15,10 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mobilenetv2 import files, image
+from mobilenetv2 import files, image, json_text
 from mobilenetv2.data.annotation import Fault, Layout, StatedBox, StatedPart, StatedPicture
 from mobilenetv2.data.folders import PARTS, entries, files_with, part_in, some
 from mobilenetv2.errors import DatasetError, Error
+from mobilenetv2.text import quoted
 
 _LISTS = ("images", "annotations", "categories")
 _PICTURE_FOLDERS = ("images", "jpegimages", "imgs", "img", "pictures", "photos")
@@ -97,10 +97,7 @@ def found_pictures(
 
 def content_of(file: Path) -> Mapping[str, list[Any]]:
     """The whole file, whose three lists are lists. Raises `DatasetError`."""
-    try:
-        content = json.loads(files.read_bytes(file))
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{file} is not JSON: {' '.join(str(error).split()):.120}") from None
+    content = json_text.read(file, error=DatasetError, surrogates=True)
     for key in _LISTS:
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise DatasetError(f"{file} is no COCO data set: a list {key!r} is expected in it beside {_others(key)}")
@@ -148,7 +145,7 @@ def listed_images(
 
 
 def malformed(file: Path, what: str, found: object, expected: str) -> Fault:
-    return Fault("malformed", str(file), f"{what}: {expected} are expected, got {found!r:.80}", "left out")
+    return Fault("malformed", str(file), f"{what}: {expected} are expected, got {quoted(found)}", "left out")
 
 
 def _picture(folder: Path, name: str) -> Path | None:

@@ -15,13 +15,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mobilenetv2 import image, limits
 from mobilenetv2.data import coco
 from mobilenetv2.data.annotation import Fault
 from mobilenetv2.data.masks import BACKGROUND, IGNORE, UInt8Array
 from mobilenetv2.errors import DatasetError
 from mobilenetv2.spec_fields import MOST_CLASSES
+from mobilenetv2.text import quoted
 
 _FAR = 10  # times the picture's side: what lies farther outside is no outline of this picture
+
+_WIDEST = 60  # bits below the highest letter of a run length
 
 Polygons = tuple[npt.NDArray[np.float64], ...]
 Runs = npt.NDArray[np.int64]  # lengths of runs down the columns, the first of pixels outside the object
@@ -35,16 +39,14 @@ class Outline:
     outline: Polygons | Runs
     crowd: bool = False
 
-    def pixels(self, height: int, width: int) -> npt.NDArray[np.bool_]:
-        """[height, width]: where the object is, as pycocotools draws polygons."""
-        runs = self.outline
-        if not isinstance(runs, np.ndarray):
-            from pycocotools import mask
+    def runs(self, height: int, width: int) -> Runs:
+        """Run lengths of the object, as pycocotools draws polygons."""
+        if isinstance(self.outline, np.ndarray):
+            return self.outline
+        from pycocotools import mask
 
-            drawn = mask.merge(mask.frPyObjects([polygon.tolist() for polygon in runs], height, width))
-            runs = run_lengths(drawn["counts"])  # its own decoder makes NumPy 2 warn
-        inside = np.arange(len(runs)) % 2 == 1
-        return np.repeat(inside, runs).reshape(width, height).T
+        drawn = mask.merge(mask.frPyObjects([polygon.tolist() for polygon in self.outline], height, width))
+        return np.array(run_lengths(drawn["counts"]), np.int64)  # its own decoder makes NumPy 2 warn
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +54,7 @@ class Outlines:
     """The objects of a picture of this `size` (height, width); `file` is where they stand."""
 
     file: Path
+    picture: Path
     size: tuple[int, int]
     objects: Sequence[Outline]
 
@@ -59,12 +62,32 @@ class Outlines:
         return str(self.file)
 
     def read(self) -> UInt8Array:
-        """[H, W]: the class of each pixel, or `IGNORE`."""
-        painted = np.zeros(self.size, np.uint8)
-        drawn = [(one, one.pixels(*self.size)) for one in self.objects]
-        for one, pixels in sorted(drawn, key=lambda pair: (not pair[0].crowd, -int(pair[1].sum()))):
-            painted[pixels] = IGNORE if one.crowd else one.label
-        return painted
+        """[H, W]: the class of each pixel, or `IGNORE`.
+
+        Raises `DatasetError` where the picture has another size than was stated: a wrong number must not decide how
+        much memory a mask takes. Raises as `image.size` does too.
+        """
+        height, width = image.size(self.picture)
+        if (height, width) != self.size:
+            raise DatasetError(
+                f"{self.picture} has {width} x {height} pixels, but {self.file} states {self.size[1]} x {self.size[0]}"
+            )
+        if height * width > image.MAX_PIXELS:
+            raise DatasetError(f"{self.picture} has {width} x {height} pixels: the limit is {image.MAX_PIXELS:,}")
+        drawn = [(one, one.runs(*self.size)) for one in self.objects]
+        areas = [int(runs[1::2].sum()) for _, runs in drawn]
+        if sum(areas) > limits.OUTLINED_PIXELS:
+            raise DatasetError(
+                f"{self.file}: the objects of {self.picture} cover {sum(areas):,} pixels: the limit is "
+                f"{limits.OUTLINED_PIXELS:,}"
+            )
+        columns = np.zeros(height * width, np.uint8)  # one below another, as run lengths count
+        for i in sorted(range(len(drawn)), key=lambda i: (not drawn[i][0].crowd, -areas[i])):
+            one, runs = drawn[i]
+            ends = np.cumsum(runs)
+            for start, end in zip(ends[:-1:2].tolist(), ends[1::2].tolist(), strict=True):
+                columns[start:end] = IGNORE if one.crowd else one.label
+        return np.ascontiguousarray(columns.reshape(width, height).T)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,19 +138,27 @@ def read(file: Path, *, images: Path | None = None) -> StatedOutlines:
                 faults.append(Fault("malformed", str(file), value, "left out"))
     if content["annotations"] and not stated:
         raise DatasetError(f"{file} has boxes but no outlines: segmentation needs polygons or run lengths")
-    pictures = [(path, Outlines(file, size, objects[image_id])) for image_id, (path, size) in found.items()]
+    pictures = [(path, Outlines(file, path, size, objects[image_id])) for image_id, (path, size) in found.items()]
     return StatedOutlines(pictures, names, faults)
 
 
 def _outline(stated: Any, height: int, width: int) -> Polygons | Runs:
-    """Checked here, because pycocotools trusts what it is given. Raises `ValueError` and its like."""
+    """Checked here, because pycocotools and NumPy's repeat trust what they are given. Raises `ValueError` and its
+    like."""
     if isinstance(stated, dict):
         size, counts = stated["size"], stated["counts"]
+        if not isinstance(size, list) or len(size) != 2:
+            raise ValueError(f"the size of run lengths is [height, width], got {quoted(size)}")
+        if size != [height, width]:
+            stated = f"{quoted(size[1])} x {quoted(size[0])}"
+            raise ValueError(f"run lengths of {stated} pixels, but the picture has {width} x {height}")
         runs = np.array(run_lengths(counts) if isinstance(counts, str) else counts, np.int64)
-        if list(size) != [height, width]:
-            raise ValueError(f"run lengths of {size[1]} x {size[0]} pixels, but the picture has {width} x {height}")
-        if runs.ndim != 1 or (runs < 0).any() or runs.sum() != height * width:
-            raise ValueError(f"run lengths of {runs.sum()} pixels, but the picture has {height * width}")
+        pixels = height * width
+        if runs.ndim != 1 or (runs < 0).any() or (runs > pixels).any():
+            raise ValueError(f"a run length that is not between 0 and {pixels}")
+        # each is below 1.7e8 by now, and a list of 5e10 of them is no file: the sum does not wrap
+        if runs.sum() != pixels:
+            raise ValueError(f"run lengths of {runs.sum()} pixels, but the picture has {pixels}")
         return runs
     polygons = tuple(np.array(polygon, np.float64) for polygon in stated)
     if not polygons:
@@ -137,12 +168,17 @@ def _outline(stated: Any, height: int, width: int) -> Polygons | Runs:
             raise ValueError("a polygon is x, y of three corners or more")
         if not (np.isfinite(polygon).all() and np.abs(polygon).max() <= _FAR * max(height, width)):
             raise ValueError(f"a polygon far outside its picture of {width} x {height}")
+    steps = (np.abs(np.diff(p.reshape(-1, 2), axis=0, append=p[:2].reshape(1, 2))).max(axis=1) for p in polygons)
+    if (length := sum(float(step.sum()) + len(step) for step in steps)) > limits.OUTLINE_LENGTH:
+        raise ValueError(f"an outline of {length:,.0f} pixels: the limit is {limits.OUTLINE_LENGTH:,}")
     return polygons
 
 
 def run_lengths(text: str | bytes) -> list[int]:
     """COCO's compressed run lengths: 5 bits a letter, the lowest first, as differences to the last but one."""
     text = text.decode() if isinstance(text, bytes) else text
+    if len(text) > limits.RUN_LETTERS:
+        raise ValueError(f"{len(text):,} letters of compressed run lengths: the limit is {limits.RUN_LETTERS:,}")
     lengths: list[int] = []
     place = 0
     while place < len(text):
@@ -151,6 +187,8 @@ def run_lengths(text: str | bytes) -> list[int]:
             letter = ord(text[place]) - 48
             if not 0 <= letter < 64:
                 raise ValueError(f"the letter {text[place]!r} in compressed run lengths")
+            if shift > _WIDEST:
+                raise ValueError("a run length of more than 64 bits")
             value |= (letter & 0x1F) << shift
             more, place, shift = bool(letter & 0x20), place + 1, shift + 5
             if more and place == len(text):

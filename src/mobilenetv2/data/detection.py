@@ -14,6 +14,7 @@ import numpy as np
 from mobilenetv2 import labels
 from mobilenetv2.data import coco, voc, yolo
 from mobilenetv2.data.annotation import FAULTS, DetectionSample, Fault, Form, Layout, StatedPart, repaired
+from mobilenetv2.data.findings import unread_faults
 from mobilenetv2.data.folders import EVALUATED, SPLITS, some
 from mobilenetv2.data.yolo_plan import read_names
 from mobilenetv2.errors import DatasetError, FileError, UsageError
@@ -198,8 +199,11 @@ def _data(layout: Layout, part: str, stated: StatedPart, names: tuple[str, ...],
                 index_of[label] = found
     pictures = sorted(stated.pictures, key=lambda picture: picture.path)
     samples, faults = repaired(pictures, index_of, layout.form)
+    unread: list[Fault] = []
+    if layout.form != "coco":  # whose file names its pictures
+        unread = unread_faults(Path(at).parent for picture in pictures for at in (picture.path, picture.file))
     split = None if part == "all" else "train" if part == voc.TRAINVAL else part
-    return DetectionData(tuple(samples), names, layout.form, split, (*stated.faults, *faults))
+    return DetectionData(tuple(samples), names, layout.form, split, (*stated.faults, *faults, *unread))
 
 
 def _matched(path: Path, data: DetectionData, info: ModelInfo) -> DetectionData:

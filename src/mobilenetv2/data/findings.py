@@ -7,11 +7,13 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from mobilenetv2.data.annotation import FAULTS, Fault
-from mobilenetv2.data.folders import some, unread_sentences
+from mobilenetv2.data.folders import some, unread_in, unread_sentences
 from mobilenetv2.data.shard_files import absolute
+from mobilenetv2.picture_formats import UNREAD_PHOTOS
 from mobilenetv2.text import counted
 
 Groups = tuple[tuple[str, ...], ...]
@@ -46,7 +48,18 @@ def of_faults(faults: Sequence[Fault]) -> Iterator[list[str]]:
     """A sentence for each fault, kind by kind; of what is not read, for each ending of names."""
     for kind in FAULTS:
         of_kind = [fault for fault in faults if fault.kind == kind]
-        yield unread_sentences([fault.file for fault in of_kind]) if kind == "unread" else list(map(str, of_kind))
+        if kind == "unread":  # parts may share a folder
+            yield unread_sentences(list(dict.fromkeys(fault.file for fault in of_kind)))
+        else:
+            yield list(map(str, of_kind))
+
+
+def unread_faults(folders: Iterable[Path]) -> list[Fault]:
+    """What lies in these folders and is meant to be read, but is not."""
+    return [
+        Fault("unread", str(file), UNREAD_PHOTOS.get(file.suffix.lower(), "no regular file"), "left out")
+        for file in unread_in(folders)
+    ]
 
 
 def of_missing(missing: Iterable[tuple[str, str]], what: str) -> list[str]:

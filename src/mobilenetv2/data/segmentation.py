@@ -18,6 +18,7 @@ from mobilenetv2 import labels
 from mobilenetv2.data import coco, coco_masks, mask_classes, mask_files
 from mobilenetv2.data.annotation import FAULTS, Fault
 from mobilenetv2.data.coco_masks import Outlines
+from mobilenetv2.data.findings import unread_faults
 from mobilenetv2.data.folders import EVALUATED, SPLITS, some
 from mobilenetv2.data.masks import BACKGROUND, IGNORE, MaskFile, UInt8Array, read_mask
 from mobilenetv2.data.voc import TRAINVAL
@@ -198,7 +199,8 @@ def _of_masks(path: Path, form: Form, layout: mask_files.MaskLayout, places: Pla
     def read(part: str) -> SegmentationData:
         found = layout.read(part)
         samples = tuple(SegmentationSample(one, MaskFile(mask, meaning.coding)) for one, mask in found.pairs)
-        return SegmentationData(samples, meaning.names, form, _split(part), tuple(found.faults), meaning.notes)
+        faults = [*found.faults, *unread_faults(file.parent for pair in found.pairs for file in pair)]
+        return SegmentationData(samples, meaning.names, form, _split(part), tuple(faults), meaning.notes)
 
     return _Source(layout.parts, read, layout.more)
 

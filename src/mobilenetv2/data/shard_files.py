@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import re
+import stat
 import sys
 import threading
 import time
@@ -151,6 +152,8 @@ def _locate(place: str) -> Shard | None:
         return None
     except OSError as error:
         raise FileError(f"{place} cannot be read: {error.strerror or error}") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise FileError(f"{place} is no regular file: a shard is read at many places")
     return Shard(place, status.st_size, str(status.st_mtime_ns))
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mobilenetv2 import limits
 from mobilenetv2.data import shard_files
 from mobilenetv2.data.folders import ENDINGS, PARTS, SPLITS, entries, part_in, some
 from mobilenetv2.data.shard_files import Shard, is_url, name_of
@@ -33,8 +34,11 @@ _TWICE = "a name that the shard has twice, of which the last is used"
 _LABEL_BYTES = 1 << 20  # of a label's file at most
 _MOST_SHARDS = 1_000_000
 _SUFFIX = ".index"
-_FORMAT = b"1\n"  # of what is kept under it
+_FORMAT = b"2\n"  # of what is kept under it
 _BLOCK = 512
+_EXTENDED = frozenset(
+    (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,8 +274,11 @@ def _members(shard: Shard) -> Iterator[tarfile.TarInfo]:
     """The headers of a tar, each of them whole, to its end."""
     end = 0
     try:
-        with shard_files.stream(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        with shard_files.stream(shard) as file, tarfile.open(fileobj=file, mode="r:", tarinfo=_headers(shard)) as tar:
             while (member := tar.next()) is not None:
+                if member.size < 0 or tar.offset <= end:
+                    raise _damaged(shard, f"a member of {member.size:,} bytes at byte {end:,}")
+                end = tar.offset
                 yield member
                 tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue]  # it would keep every header
             end = tar.offset
@@ -280,6 +287,26 @@ def _members(shard: Shard) -> Iterator[tarfile.TarInfo]:
     # tarfile takes a header that is damaged or missing for the end, which is a block of zeros
     if shard_files.read(shard, end, _BLOCK) != bytes(_BLOCK):
         raise _damaged(shard, f"no header and no end at byte {end:,} of {shard.size:,}")
+
+
+def _headers(shard: Shard) -> type[tarfile.TarInfo]:
+    """What reads a tar's headers, and bounds those before a member that hold its long name and attributes: tarfile
+    recurses at each, and reads as much as it claims to have."""
+    before = 0
+
+    class Header(tarfile.TarInfo):
+        @classmethod
+        def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Header:
+            nonlocal before
+            found = super().frombuf(buf, encoding, errors)
+            before = before + 1 if found.type in _EXTENDED else 0
+            if before > limits.TAR_HEADERS:
+                raise _damaged(shard, f"more than {limits.TAR_HEADERS} headers of names before one member")
+            if found.size < 0 or (before and found.size > limits.TAR_HEADER_BYTES):
+                raise _damaged(shard, f"a header that claims to have {found.size:,} bytes")
+            return found
+
+    return Header
 
 
 def _damaged(shard: Shard, reason: str) -> DatasetError:

@@ -9,17 +9,26 @@ looked at.
 from __future__ import annotations
 
 import os
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from mobilenetv2 import files, image
+from mobilenetv2 import files, image, limits
 from mobilenetv2.data.annotation import Fault, Layout, StatedBox, StatedPart, StatedPicture
 from mobilenetv2.data.folders import PARTS, SPLITS, entries, files_with, pictures_in
 from mobilenetv2.errors import DatasetError, Error
+from mobilenetv2.text import quoted
 
 TRAINVAL = "trainval"
+# What XML files are written in. Python has codecs that are no encodings of text, such as unicode_escape.
+_ENCODING = re.compile(rb"""^[^<]*<\?xml[^>]*?\bencoding\s*=\s*["']([^"']*)["']""")
+_ENCODINGS = re.compile(
+    r"utf-?8|utf-?16(le|be)?|iso-10646-ucs-2|(us-)?ascii|iso-?8859-?\d{1,2}|latin-?\d|windows-125\d|cp125\d|koi8-[ru]"
+)
+_MULTI_BYTE = frozenset(("gb2312", "gbk", "gb18030", "big5", "shift_jis", "shift-jis", "euc-jp", "euc-kr"))
+_DECLARATION = 400  # bytes in which it stands
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _PICTURE_FOLDERS = ("jpegimages", "images", "imgs", "img", "pictures", "photos")
 
@@ -75,7 +84,7 @@ def _read_all(annotations: Path, images: Path) -> StatedPart:
 def _read_list(file: Path, annotations: Path, images: Path) -> StatedPart:
     documents = {document.stem: document for document in files_with(annotations, ".xml")}
     stems: list[str] = []
-    for line in files.read_bytes(file).decode("utf-8", "replace").splitlines():
+    for line in files.read_bytes(file, limit=limits.LIST_BYTES).decode("utf-8", "replace").splitlines():
         if line.strip():
             whole = line.strip()
             stems.append(whole if whole in documents else whole.split()[0])
@@ -163,8 +172,13 @@ class _Tree(ET.TreeBuilder):
 
 def _parse(document: Path) -> ET.Element:
     parser = ET.XMLParser(target=_Tree())
+    content = files.read_bytes(document, limit=limits.XML_BYTES)
+    stated = _ENCODING.search(content[:_DECLARATION].replace(b"\0", b""))
+    encoding = stated[1].decode("ascii", "replace").lower() if stated is not None else "utf-8"
+    if not _ENCODINGS.fullmatch(encoding) and encoding not in _MULTI_BYTE:
+        raise DatasetError(f"{document}: is in the encoding {quoted(encoding)}: save it as UTF-8")
     try:
-        parser.feed(files.read_bytes(document))
+        parser.feed(content.decode(encoding) if encoding in _MULTI_BYTE else content)
         root = parser.close()
     except (ET.ParseError, LookupError, ValueError) as error:
         raise DatasetError(f"{document}: is not XML: {error}") from None

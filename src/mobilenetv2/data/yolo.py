@@ -14,12 +14,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mobilenetv2 import files, image
+from mobilenetv2 import files, image, limits
 from mobilenetv2.data.annotation import Fault, Layout, StatedBox, StatedPart, StatedPicture
 from mobilenetv2.data.folders import SPLITS, entries, files_below, files_with, is_picture, pictures_in, some
 from mobilenetv2.data.yolo_plan import NAME_FILES, Plan, description, plan_of
 from mobilenetv2.errors import DatasetError, Error
 
+_PATH = 4_096  # letters of a path, as many as Linux takes
 _NO_LABELS = frozenset((*NAME_FILES, "train.txt", "val.txt", "valid.txt", "test.txt", "notes.txt", "readme.txt"))
 
 
@@ -115,10 +116,10 @@ def _in_folder(folder: Path, labels: Path | None) -> Iterator[_Listed]:
 
 def _in_list(file: Path, source: Path, images: Path | None, labels: Path | None) -> Iterator[_Listed]:
     """Pictures as a text file lists them: from its own folder, from that of `source`, or by Darknet's paths."""
-    for line in files.read_bytes(file).decode("utf-8-sig", "replace").splitlines():
+    for line in files.read_bytes(file, limit=limits.LIST_BYTES).decode("utf-8-sig", "replace").splitlines():
         if not line.strip():
             continue
-        written = Path(line.strip().replace("\\", "/"))
+        written = Path(line.strip()[:_PATH].replace("\\", "/"))
         tails = [Path(*written.parts[i:]) for i in range(len(written.parts))]
         places = [base / tail for tail in tails for base in dict.fromkeys((file.parent, source.parent))]
         shown = places if images is None else [images / tail for tail in tails]
@@ -143,7 +144,8 @@ def _label_files(text: Path) -> tuple[Path, ...]:
 
 def _lines(file: Path, size: tuple[int, int], plan: Plan, faults: list[Fault]) -> Iterator[StatedBox]:
     height, width = size
-    for number, line in enumerate(files.read_bytes(file).decode("utf-8-sig", "replace").splitlines(), start=1):
+    lines = files.read_bytes(file, limit=limits.NAMES_BYTES).decode("utf-8-sig", "replace").splitlines()
+    for number, line in enumerate(lines, start=1):
         words = line.split()
         if not words:
             continue

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mobilenetv2 import files
+from mobilenetv2 import files, limits
 from mobilenetv2.data.folders import PARTS, SPLITS, entries, files_with, part_in, some
 from mobilenetv2.errors import DatasetError
+from mobilenetv2.text import quoted
 
 NAME_FILES = ("classes.txt", "obj.names", "classes.names", "names.txt", "labels.txt")
+_DIGITS = 18  # of a number of classes
+_PATH = 4_096  # letters of a path, as many as Linux takes
 _DESCRIBES = {".yaml": rb"^(names|nc)\s*:", ".yml": rb"^(names|nc)\s*:", ".data": rb"^(names|train)\s*="}
 
 
@@ -46,7 +49,7 @@ def description(folder: Path) -> Path | None:
     found = [
         file
         for file in files_with(folder, *_DESCRIBES)
-        if re.search(_DESCRIBES[file.suffix.lower()], files.read_bytes(file), re.MULTILINE)
+        if re.search(_DESCRIBES[file.suffix.lower()], files.read_bytes(file, limit=limits.NAMES_BYTES), re.MULTILINE)
     ]
     usual = [file for file in found if file.stem in ("data", "dataset", "obj")]
     chosen = found if len(found) == 1 else usual
@@ -58,9 +61,10 @@ def description(folder: Path) -> Path | None:
 def read_names(file: Path) -> tuple[str, ...]:
     """A class per line. Raises `FileError`, and `DatasetError` where it has none or is not UTF-8."""
     try:
-        lines = [line.strip() for line in files.read_bytes(file).decode("utf-8-sig").splitlines()]
+        text = files.read_bytes(file, limit=limits.NAMES_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise DatasetError(f"{file} is not a text file (UTF-8) with the name of a class per line") from None
+    lines = [line.strip() for line in text.splitlines()]
     while lines and not lines[-1]:
         lines.pop()
     if not lines or not all(lines):
@@ -73,19 +77,19 @@ def _plan_of_yaml(file: Path, images: Path | None, names: Sequence[str] | None) 
 
     try:
         # Nothing but text, lists and tables: as safe as safe_load, and a class called `no` or `on` keeps its name.
-        content = yaml.load(files.read_bytes(file), Loader=yaml.BaseLoader)
-    except (yaml.YAMLError, RecursionError, UnicodeDecodeError) as error:
+        content = _content_of_yaml(file, yaml.BaseLoader(files.read_bytes(file, limit=limits.YAML_BYTES)))
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise DatasetError(f"{file} is not YAML: {' '.join(str(error).split()):.120}") from None
     if not isinstance(content, dict):
         raise DatasetError(f"{file} is no data.yaml: keys such as train, val and names are expected")
     known = dict(enumerate(names)) if names is not None else _names_of_yaml(file, content)
-    root = file.parent / str(content.get("path") or ".")
+    root = file.parent / str(content.get("path") or ".")[:_PATH]
     parts: dict[str, list[Path]] = {}
     for key, value in content.items():
         part = SPLITS.get(str(key).lower())
         written = [str(one) for one in (value if isinstance(value, list) else [value]) if one]
         if part is not None and written and images is None:
-            parts[part] = [_place(file, part, one, root if root.is_dir() else file.parent) for one in written]
+            parts[part] = [_place(file, part, one, root if os.path.isdir(root) else file.parent) for one in written]
     if images is not None:
         parts = _parts_below(images)
     if not parts:
@@ -95,27 +99,70 @@ def _plan_of_yaml(file: Path, images: Path | None, names: Sequence[str] | None) 
     return Plan(file, _in_order(parts), known, key_points="kpt_shape" in content)
 
 
+def _content_of_yaml(file: Path, loader: Any) -> Any:
+    """The document, whose aliases are followed only if that makes no more than `limits.YAML_VALUES` values of it: 500
+    bytes of aliases of aliases can stand for 10^9."""
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        sizes: dict[int, int] = {}  # of each node, with all that is in it
+        waiting = [(root, False)]
+        while waiting:
+            node, done = waiting.pop()
+            if sizes.get(id(node), 0) > 0:
+                continue
+            inner: list[Any] = node.value if isinstance(node.value, list) else []
+            if inner and isinstance(inner[0], tuple):
+                inner = [part for pair in inner for part in pair]
+            if done:
+                sizes[id(node)] = 1 + sum(sizes[id(part)] for part in inner)
+                continue
+            sizes[id(node)] = 0
+            waiting.append((node, True))
+            for part in inner:
+                if sizes.get(id(part)) == 0 and any(part is above for above, entered in waiting if entered):
+                    raise DatasetError(f"{file}: an alias in it refers to itself: write the value out")
+                waiting.append((part, False))
+        if sizes[id(root)] > limits.YAML_VALUES:
+            raise DatasetError(
+                f"{file} has {sizes[id(root)]:.3g} values, aliases followed: the limit is {limits.YAML_VALUES:,}"
+            )
+        return loader.construct_document(root)
+    finally:
+        loader.dispose()
+
+
+def _whole(value: object) -> int | None:
+    """A number from 0 as data.yaml writes it; None for anything else."""
+    text = str(value)
+    return int(text) if len(text) <= _DIGITS and text.isdecimal() else None
+
+
 def _names_of_yaml(file: Path, content: Mapping[str, Any]) -> dict[int, str]:
     names, count = content.get("names"), content.get("nc")
-    if not names and str(count).isdecimal():
-        return {i: f"class {i}" for i in range(int(str(count)))}
+    number = _whole(count)
+    if not names and number is not None:
+        if number > limits.LISTED_CLASSES:
+            raise DatasetError(f"{file}: nc is {number:,}: the limit is {limits.LISTED_CLASSES:,} classes")
+        return {i: f"class {i}" for i in range(number)}
     pairs = enumerate(names) if isinstance(names, list) else names.items() if isinstance(names, dict) else ()
     try:
-        known = {int(i): str(name) for i, name in pairs}
+        known = {int(str(i)[: _DIGITS + 1]): str(name) for i, name in pairs}
     except ValueError:
         known = {}
     if not known or min(known) < 0:
-        raise DatasetError(f"{file}: names must be a list of classes, or a table of their numbers, got {names!r:.60}")
-    if isinstance(names, list) and str(count).isdecimal() and int(str(count)) != len(known):
-        raise DatasetError(f"{file}: nc is {count}, but names lists {len(known)}: correct one of them")
+        raise DatasetError(f"{file}: names must be a list of classes, or a table of their numbers, got {quoted(names)}")
+    if isinstance(names, list) and number is not None and number != len(known):
+        raise DatasetError(f"{file}: nc is {number}, but names lists {len(known)}: correct one of them")
     return known
 
 
 def _place(file: Path, part: str, written: str, root: Path) -> Path:
     """A folder or list as data.yaml writes it; some tools write one "../" too many."""
-    place = Path(written.replace("\\", "/"))
+    place = Path(written[:_PATH].replace("\\", "/"))
     while True:
-        if os.path.exists(root / place):
+        if os.path.isdir(root / place) or files.is_regular(root / place):
             return root / place
         if place.parts[:1] != ("..",):
             raise DatasetError(
@@ -125,7 +172,7 @@ def _place(file: Path, part: str, written: str, root: Path) -> Path:
 
 
 def _plan_of_darknet(file: Path, images: Path | None, names: Sequence[str] | None) -> Plan:
-    text = files.read_bytes(file).decode("utf-8", "replace")
+    text = files.read_bytes(file, limit=limits.NAMES_BYTES).decode("utf-8", "replace")
     content = {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in text.splitlines())}
     if names is None:
         listed = _moved(file.parent, content.get("names") or "obj.names")
@@ -150,9 +197,9 @@ def _plan_of_darknet(file: Path, images: Path | None, names: Sequence[str] | Non
 
 def _moved(folder: Path, written: str) -> Path | None:
     """Darknet's paths start in its own folder; the first folders are dropped until something is there."""
-    parts = Path(written.replace("\\", "/")).parts
+    parts = Path(written[:_PATH].replace("\\", "/")).parts
     tried = (folder.joinpath(*parts[i:]) for i in range(len(parts)))
-    return next(filter(os.path.exists, tried), None)
+    return next((place for place in tried if os.path.isdir(place) or files.is_regular(place)), None)
 
 
 def _plan_of_folder(folder: Path, images: Path | None, names: Sequence[str] | None) -> Plan:
