@@ -194,10 +194,12 @@ def _umask() -> int:
 
 def _bounded(stream: BinaryIO, name: str, limit: int) -> bytes:
     """All of the stream. Raises `FileError` beyond `limit`, before more than that is in memory."""
-    found = stream.read(limit + 1) if limit < 1 << 16 else b"".join(_blocks(stream, limit + 1))
-    if len(found) > limit:
+    content = io.BytesIO()  # which gives its bytes away without a copy
+    for block in _blocks(stream, limit + 1):
+        content.write(block)
+    if content.tell() > limit:
         raise FileError(f"{name} has more than {limit:,} bytes: the limit of what is read at once")
-    return found
+    return content.getvalue()
 
 
 def _blocks(stream: BinaryIO, most: int) -> Iterator[bytes]:

@@ -18,13 +18,15 @@ from mobilenetv2.errors import DatasetError, ImageError
 from mobilenetv2.segmentation_metrics import IGNORE
 
 UInt8Array = npt.NDArray[np.uint8]
-IntArray = npt.NDArray[np.int64]
+IntArray = npt.NDArray[np.int32]  # colours, as packed RGB
+ClassArray = npt.NDArray[np.int16]  # of large masks every byte a pixel counts
 Colour = tuple[int, int, int]
 
 BACKGROUND = "background"  # the name of the class of what is nothing in particular, where data has one
 UNKNOWN = -1
 
-_GREYS: IntArray = np.arange(256) * 0x010101
+_GREYS: IntArray = np.arange(256, dtype=np.int32) * 0x010101
+_AT_ONCE = 1 << 20  # pixels whose colours are looked up: that takes 17 bytes each
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Coding:
     values: Mapping[int, int]
     colours: Mapping[Colour, int]
 
-    def classes(self, stated: StatedMask) -> IntArray:
+    def classes(self, stated: StatedMask) -> ClassArray:
         """[H, W]: the class of each pixel, `IGNORE`, or `UNKNOWN`.
 
         Where both values and colours have a meaning, the reading counts that leaves fewer pixels unknown; of equal ones
@@ -43,7 +45,7 @@ class Coding:
         of_colour = {_packed(key): index for key, index in self.colours.items()}
         if stated.values is None:
             return _looked_up(stated.colours, of_colour)
-        table = np.full(256, UNKNOWN, np.int64)
+        table = np.full(256, UNKNOWN, np.int16)
         table[list(self.values)] = list(self.values.values())
         readings = [table[stated.values]]
         if of_colour:
@@ -81,7 +83,7 @@ class MaskFile:
             raise DatasetError(f"{self.path}: {self._unknown(stated, found_HW)}")
         return found_HW.astype(np.uint8)
 
-    def _unknown(self, stated: StatedMask, found_HW: IntArray) -> str:
+    def _unknown(self, stated: StatedMask, found_HW: ClassArray) -> str:
         lost_HW = found_HW == UNKNOWN
         pixels = f"{int(lost_HW.sum()):,} pixels"
         if stated.values is not None:
@@ -116,7 +118,7 @@ def read_mask(path: Path) -> StatedMask:
             return StatedMask(np.asarray(picture).astype(np.uint8), _GREYS)
         if mode == "P":
             palette = np.array(picture.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
-            colours = np.full(256, UNKNOWN, np.int64)
+            colours = np.full(256, UNKNOWN, np.int32)
             colours[: len(palette)] = _packed_all(palette)
             return StatedMask(np.asarray(picture), colours)
         if mode in ("LA", "PA"):
@@ -141,17 +143,25 @@ def _packed(colour: Colour) -> int:
 
 def _packed_all(rgb: UInt8Array) -> IntArray:
     """[...] from [..., 3]."""
-    wide = rgb.astype(np.int64)
-    return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+    packed = rgb[..., 0].astype(np.int32)
+    for channel in (1, 2):
+        packed <<= 8
+        packed |= rgb[..., channel]
+    return packed
 
 
-def _looked_up(colours: IntArray, index_of: Mapping[int, int]) -> IntArray:
+def _looked_up(colours: IntArray, index_of: Mapping[int, int]) -> ClassArray:
+    found = np.full(colours.shape, UNKNOWN, np.int16)
     if not index_of:
-        return np.full(colours.shape, UNKNOWN, np.int64)
-    keys_K = np.array(sorted(index_of), np.int64)
-    indices_K = np.array([index_of[int(key)] for key in keys_K], np.int64)
-    places = np.minimum(np.searchsorted(keys_K, colours), len(keys_K) - 1)
-    return np.where(keys_K[places] == colours, indices_K[places], UNKNOWN)
+        return found
+    keys_K = np.array(sorted(index_of), np.int32)
+    indices_K = np.array([index_of[int(key)] for key in keys_K], np.int16)
+    flat, flat_colours = found.reshape(-1), colours.reshape(-1)
+    for start in range(0, flat.size, _AT_ONCE):
+        part = flat_colours[start : start + _AT_ONCE]
+        places = np.minimum(np.searchsorted(keys_K, part), len(keys_K) - 1)
+        np.copyto(flat[start : start + _AT_ONCE], indices_K[places], where=keys_K[places] == part)
+    return found
 
 
 def voc_colours(count: int) -> tuple[Colour, ...]:

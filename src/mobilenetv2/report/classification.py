@@ -114,7 +114,7 @@ def _accuracy(facts: Facts) -> Accuracy | None:
     if facts.evaluation is not None:
         low, high = facts.evaluation["top1_interval95"]
         return Accuracy(facts.evaluation["top1"], low, high, facts.evaluation["n"])
-    share, n = facts.info.provenance.get("scores", {}).get("val_accuracy"), facts.pictures.get("val")
+    share, n = facts.scores.get("val_accuracy"), facts.pictures.get("val")
     if share is None or not n:
         return None
     low, high = metrics.interval(min(round(share * n), n), n)

@@ -109,7 +109,7 @@ def _scores(facts: Facts) -> tuple[float | None, float | None]:
     """Average precision at an overlap of 0.5, and COCO's: the engine's where it measured the model, else training's."""
     if facts.evaluation is not None:
         return facts.evaluation["voc_ap50"], facts.evaluation["ap"]
-    scores = facts.info.provenance.get("scores", {})
+    scores = facts.scores
     return scores.get("val_ap50"), scores.get("val_ap")
 
 

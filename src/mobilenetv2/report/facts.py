@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mobilenetv2 import files, json_text, limits, model_file
+from mobilenetv2 import checks, files, json_text, limits, model_file
 from mobilenetv2.complexity import Complexity, complexity
 from mobilenetv2.data.classification import is_there
 from mobilenetv2.errors import Error, UsageError
@@ -47,18 +47,30 @@ class Facts:
     @property
     def kept_epoch(self) -> int | None:
         epoch = self.info.provenance.get("epoch")
-        return None if epoch is None else int(epoch)
+        return int(epoch) if checks.is_whole(epoch) else None
 
     @property
     def pictures(self) -> Mapping[str, int]:
         """How many were learned from ("train") and measured ("val")."""
-        return self.info.provenance.get("data", {})
+        return self._numbers("data")
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """What training measured on the held-out pictures, by name."""
+        return self._numbers("scores")
 
     @property
     def used(self) -> Mapping[str, int]:
         """The same in words, as far as it is known."""
         words = {"train": "learned from", "val": "measured on"}
         return {word: self.pictures[part] for part, word in words.items() if self.pictures.get(part) is not None}
+
+    def _numbers(self, name: str) -> dict[str, Any]:
+        """Those below `name` in the model file's provenance, which anybody may have written."""
+        values = self.info.provenance.get(name)
+        return (
+            {key: value for key, value in values.items() if checks.is_number(value)} if isinstance(values, dict) else {}
+        )
 
     @property
     def task(self) -> TaskReport:

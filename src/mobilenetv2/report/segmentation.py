@@ -104,7 +104,7 @@ def _scores(facts: Facts) -> tuple[float | None, float | None]:
     """Mean IoU and pixel accuracy: the engine's where it measured the model, else training's."""
     if facts.evaluation is not None:
         return facts.evaluation["miou"], facts.evaluation["pixel_accuracy"]
-    scores = facts.info.provenance.get("scores", {})
+    scores = facts.scores
     return scores.get("val_miou"), scores.get("val_pixel_accuracy")
 
 
