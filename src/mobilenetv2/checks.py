@@ -105,7 +105,11 @@ def either(choices: Sequence[object]) -> str:
 def _bounds(least: float, most: float, *, above: bool, below: bool) -> str:
     words = []
     if math.isfinite(least):
-        words.append(f"{'above' if above else 'at least'} {least:g}")
+        words.append(f"{'above' if above else 'at least'} {_written(least)}")
     if math.isfinite(most):
-        words.append(f"{'below' if below else 'at most'} {most:g}")
+        words.append(f"{'below' if below else 'at most'} {_written(most)}")
     return f" {' and '.join(words)}" if words else ""
+
+
+def _written(bound: float) -> str:
+    return f"{bound:,.0f}" if float(bound).is_integer() and abs(bound) < 1e12 else f"{bound:g}"

@@ -88,7 +88,7 @@ def test_a_table_just_within_the_limits_is_a_network(stages: list[Any]) -> None:
         ({"stages": [(1, 16, 1, 1)] * (limits.BLOCKS + 1)}, "must have 1 to 1,000 entries"),
         ({"stages": [(1, 16, 10**9, 1)]}, "blocks n must be"),
         ({"stages": [(math.nan, 16, 1, 1)]}, r"row \(nan, 16, 1, 1\) of inverted_residual_setting: expansion t"),
-        ({"stages": [(1025, 16, 1, 1)]}, "expansion t must be a number above 0 and at most 1024, got 1025"),
+        ({"stages": [(1025, 16, 1, 1)]}, "expansion t must be a number above 0 and at most 1,024, got 1025"),
         ({"stages": [(1e-9, 16, 1, 1)]}, "expansion 1e-09 of 32 channels makes 0 channels"),
         ({"stages": [(1, 1, 1, 1), (0.1, 3, 1, 1)], "round_nearest": 1}, "expansion 0.1 of 1 channels makes 0"),
         ({"stages": [(1, 3, 1, 1), (0.1, 3, 1, 1)], "round_nearest": 1}, "makes 0 channels"),

@@ -149,7 +149,7 @@ def test_a_detector_of_another_origin_says_its_own_layers_and_centres() -> None:
         ({"anchors": [[(0.1, 0.1)]] * 5 + [[]]}, "anchors of one map must have 1 to 1,000 entries, got 0"),
         (
             {"anchors": [[(0.1, -0.1)]] * 6},
-            "a side of an anchor must be a number at least 0.001 and at most 1000, got -0.1",
+            "a side of an anchor must be a number at least 0.001 and at most 1,000, got -0.1",
         ),
         ({"anchors": [0.1] * 6}, "anchors of one map must be a list, got 0.1"),
         ({"coder": (10, 10, 5)}, "coder must have 4 entries, got 3"),
