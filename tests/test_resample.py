@@ -140,7 +140,7 @@ def test_an_unknown_recipe_gets_the_nearest_one_suggested() -> None:
     with pytest.raises(UsageError, match="did you mean 'torchvision-v2'"):
         image.recipe("torchvison-v2", 224)
     for size in (0, (224, -1), True):
-        with pytest.raises(UsageError, match="size .* must be a list|size must be a whole number"):
+        with pytest.raises(UsageError, match=r"size .* must be a list|size must be a whole number"):
             image.recipe("slim", size)
 
 
