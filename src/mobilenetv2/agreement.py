@@ -18,7 +18,7 @@ from mobilenetv2.evaluate import Evaluation, cut, json_number
 from mobilenetv2.model_file import ModelInfo
 from mobilenetv2.predictor import Predictor
 from mobilenetv2.results import Prediction
-from mobilenetv2.text import joined, plain
+from mobilenetv2.text import LONGEST_LINE, joined, plain
 
 LISTED = 10  # differences in the text
 DRAWN = 60  # differences on the contact sheet
@@ -117,7 +117,7 @@ class Agreement:
         return self.text()
 
     def _scores(self) -> list[str]:
-        models = [plain(name) for name in self.models]
+        models = [plain(name, LONGEST_LINE) for name in self.models]
         width = max(map(len, models)) + len("second: ")
         lines = [f"{'two models':{width}}  top-1 %  95 % interval  top-5 %  ECE %"]
         for place, name, found in zip(("first", "second"), models, (self.first, self.second), strict=True):

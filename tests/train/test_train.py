@@ -140,7 +140,7 @@ def test_settings_change_fields_by_their_type() -> None:
         ("size=big", "size must be a whole number or none, got 'big'"),
         ("epochs=none", "epochs must be a whole number, got 'none'"),
         ("zero_gamma=1", "zero_gamma must be true or false, got '1'"),
-        ("epochs=0", "epochs must be 1 to 100000, got 0"),
+        ("epochs=0", "epochs must be a whole number from 1 to 100,000, got 0"),
         ("optimiser=adam", "unknown optimiser 'adam': did you mean 'adamw'?"),
         ("small_until=0.5", "small_until needs small_size"),
         ("name=mine", "unknown recipe field 'name'"),
