@@ -68,6 +68,7 @@ LISTED_CLASSES = 100_000  # of a data set; ImageNet-21k has 21,843
 OUTLINE_LENGTH = 4_000_000  # pixels around one object of COCO's, drawn with 5 points each; a real one has thousands
 OUTLINED_PIXELS = 10_000_000_000  # of all objects of a picture together, 2 s to paint; COCO's have under 30 million
 RUN_LETTERS = 5_000_000  # of one object's compressed run lengths, 0.3 us each; real ones have under 100,000
+STATED_SIDE = 10**9  # that an annotation may state of its picture; more is taken for this, and is no picture's
 TAR_HEADERS = 64  # long names and attributes before one member of a tar; writers put at most 3
 TAR_HEADER_BYTES = 1 * MIB  # of one of them; a path has at most 4,096
 

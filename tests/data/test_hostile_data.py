@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from mobilenetv2 import cli, limits
-from mobilenetv2.data import segmentation_check
+from mobilenetv2.data import detection_check, masks, segmentation_check
 from mobilenetv2.data.check import check
 from mobilenetv2.data.classification import open_classification
 from mobilenetv2.data.coco_masks import run_lengths
@@ -279,3 +279,22 @@ def test_every_refusal_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(Error) as caught:
         open_detection(yolo(tmp_path, f"train: images\nnames: {{0: {'y' * 100_000}, x: z}}\n"))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("side", [10**400, 10**12], ids=["400 digits", "12 digits"])
+def test_a_stated_size_beyond_any_number_is_a_wrong_size(tmp_path: Path, side: int) -> None:
+    Image.new("RGB", (32, 24)).save(tmp_path / "a.png")
+    one = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "area": 81, "iscrowd": 0}
+    image = {"id": 1, "file_name": "a.png", "height": 24, "width": side}
+    content = {"images": [image], "categories": [{"id": 1, "name": "cat"}], "annotations": [one]}
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    found = detection_check.check(tmp_path, {"all": open_detection(tmp_path)})
+    assert f"stated as {limits.STATED_SIDE} x 24, but the picture has 32 x 24 pixels" in found.text()
+
+
+def test_a_coloured_mask_is_read_strip_by_strip(tmp_path: Path) -> None:
+    for name, colour in (("grey", (7, 7, 7)), ("red", (128, 0, 0))):
+        Image.new("RGBA", (1000, 3000), (*colour, 255)).save(tmp_path / f"{name}.png")
+    coding = masks.Coding({7: 2}, {(128, 0, 0): 1})
+    assert (masks.MaskFile(tmp_path / "red.png", coding).read() == 1).all()
+    assert (masks.MaskFile(tmp_path / "grey.png", masks.Coding({7: 2}, {})).read() == 2).all()

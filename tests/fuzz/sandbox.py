@@ -26,6 +26,7 @@ from typing import Any, Literal, NoReturn
 import mobilenetv2
 from mobilenetv2.errors import Error
 
+_MAKING_S = 60  # of CPU time for a case's input and what another reader thinks of it; the slowest takes 5
 CPU_S = 10  # of one case; the slowest real input, a photo of 100 megapixels, takes 3
 STILL_S = 15  # of no work at all, every thread asleep: it waits for a pipe, a server or itself
 WALL_S = 600  # whatever it does; a machine with other work gives a case a fraction of a core
@@ -168,6 +169,7 @@ def _child(make: Callable[[], Case], folder: Path, files: dict[str, Path], handl
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         for number, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(files[name], os.O_CREAT | os.O_TRUNC | os.O_WRONLY), number)
+        resource.setrlimit(resource.RLIMIT_CPU, (_MAKING_S, resource.RLIM_INFINITY))
         try:
             case = make()
             sound = _is_sound(case)

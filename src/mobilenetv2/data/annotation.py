@@ -15,6 +15,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from mobilenetv2 import limits
+
 Form = Literal["coco", "voc", "yolo"]
 BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
@@ -152,6 +154,15 @@ def make_sample(
         crowd=np.zeros(len(boxes), bool) if crowd is None else np.asarray(crowd, bool).reshape(-1),
         areas=_areas(boxes) if areas is None else np.asarray(areas, np.float64).reshape(-1),
     )
+
+
+def stated_size(height: int, width: int) -> tuple[int, int] | None:
+    """A picture's size as a file states it; None where it states 0, as some tools do.
+
+    A number beyond any picture's becomes the limit: it stays wrong, which is found, and can be computed with.
+    """
+    most = limits.STATED_SIDE
+    return (min(height, most), min(width, most)) if height > 0 and width > 0 else None
 
 
 @np.errstate(over="ignore", invalid="ignore")  # corners of 1e308 become infinite in float32: they have no area then

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mobilenetv2 import files, image, json_text
-from mobilenetv2.data.annotation import Fault, Layout, StatedBox, StatedPart, StatedPicture
+from mobilenetv2.data.annotation import Fault, Layout, StatedBox, StatedPart, StatedPicture, stated_size
 from mobilenetv2.data.folders import PARTS, entries, files_with, part_in, some
 from mobilenetv2.errors import DatasetError, Error
 from mobilenetv2.text import quoted
@@ -138,7 +138,7 @@ def listed_images(
         if twice:
             faults.append(Fault("malformed", str(file), f"image {number}: the id {key!r} is taken", "left out"))
             continue
-        names[key], sizes[key] = name, (height, width) if height > 0 and width > 0 else None
+        names[key], sizes[key] = name, stated_size(height, width)
     if not names:
         raise DatasetError(f"{file} lists no images: each needs an id and a file_name")
     return sizes, names

@@ -5,12 +5,13 @@ H W are those of the mask. A class mask is uint8 [H, W]: the index of a class, o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from mobilenetv2 import image
 from mobilenetv2.data.folders import some
@@ -130,10 +131,23 @@ def read_mask(path: Path) -> StatedMask:
             return StatedMask(wide_HW.astype(np.uint8), _GREYS)
         if mode not in ("RGB", "RGBA"):
             raise ImageError(f"{path} has pixels of kind {mode}: a mask has 8 bits a pixel, or colours (RGB)")
-        rgb_HW3 = np.asarray(picture)[..., :3]
-        if (rgb_HW3 == rgb_HW3[..., :1]).all():
-            return StatedMask(np.ascontiguousarray(rgb_HW3[..., 0]), _GREYS)
-        return StatedMask(None, _packed_all(rgb_HW3))
+        if all((rgb_hW3 == rgb_hW3[..., :1]).all() for _, rgb_hW3 in _strips(picture)):
+            values_HW = np.empty((picture.height, picture.width), np.uint8)
+            for rows, rgb_hW3 in _strips(picture):
+                values_HW[rows] = rgb_hW3[..., 0]
+            return StatedMask(values_HW, _GREYS)
+        colours_HW = np.empty((picture.height, picture.width), np.int32)
+        for rows, rgb_hW3 in _strips(picture):
+            colours_HW[rows] = _packed_all(rgb_hW3)
+        return StatedMask(None, colours_HW)
+
+
+def _strips(picture: Image.Image) -> Iterator[tuple[slice, UInt8Array]]:
+    """The rows of a coloured picture, some at a time, [h, W, 3]: as a whole its array would be one more copy of it."""
+    height = max(1, _AT_ONCE // picture.width)
+    for top in range(0, picture.height, height):
+        rows = slice(top, min(top + height, picture.height))
+        yield rows, np.asarray(picture.crop((0, rows.start, picture.width, rows.stop)))[..., :3]
 
 
 def _packed(colour: Colour) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mobilenetv2 import files, image, limits
-from mobilenetv2.data.annotation import Fault, Layout, StatedBox, StatedPart, StatedPicture
+from mobilenetv2.data.annotation import Fault, Layout, StatedBox, StatedPart, StatedPicture, stated_size
 from mobilenetv2.data.folders import PARTS, SPLITS, entries, files_with, pictures_in
 from mobilenetv2.errors import DatasetError, Error
 from mobilenetv2.text import quoted
@@ -155,12 +155,12 @@ def _stated(document: Path, picture: Path | None, images: Path, faults: list[Fau
 
 
 def _size(root: ET.Element) -> tuple[int, int] | None:
-    """Height and width; some tools write 0."""
+    """Height and width as they are stated."""
     try:
         height, width = (int(float(root.findtext(f"size/{key}", ""))) for key in ("height", "width"))
     except (OverflowError, ValueError):
         return None
-    return (height, width) if height > 0 and width > 0 else None
+    return stated_size(height, width)
 
 
 class _Tree(ET.TreeBuilder):
