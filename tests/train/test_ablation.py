@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from mobilenetv2 import model_file, spec
-from mobilenetv2.errors import UsageError
+from mobilenetv2.errors import TrainingError, UsageError
 from mobilenetv2.paper import figure6
 from mobilenetv2.train import ablation
 
@@ -35,6 +38,20 @@ def test_an_unknown_variant_and_too_few_pictures_are_refused() -> None:
         ablation.run("paper", 0, ablation.Ablation(train=10, batch=32))
     with pytest.raises(UsageError, match="seeds must be at least 1"):
         ablation.runs(TINY, seeds=0)
+
+
+def test_a_killed_process_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(ThreadPoolExecutor):
+        def __init__(self, workers: int, **_: object) -> None:
+            super().__init__(workers)
+
+    def killed(*_: object) -> NoReturn:
+        raise BrokenProcessPool("A process in the process pool was terminated abruptly")
+
+    monkeypatch.setattr(ablation, "ProcessPoolExecutor", Broken)
+    monkeypatch.setattr(ablation, "run", killed)
+    with pytest.raises(TrainingError, match="was killed after 0 of 4 runs"):
+        ablation.runs(TINY, seeds=1)
 
 
 def test_the_ablation_on_imagenet_begins_with_four_model_files(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Any
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from mobilenetv2 import image, spec
 from mobilenetv2.data import shapes
-from mobilenetv2.errors import UsageError, unknown_name
+from mobilenetv2.errors import TrainingError, UsageError, unknown_name
 from mobilenetv2.model_file import ModelFile, ModelInfo
 from mobilenetv2.nn import MobileNetV2, save_tensors
 from mobilenetv2.train import recipes
@@ -117,12 +118,18 @@ def runs(
     if seeds < 1:
         raise UsageError(f"seeds must be at least 1, got {seeds}")
     found: list[Run] = []
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        # seed by seed, so that a run that is broken off has told something about every variant
-        waiting = [pool.submit(run, variant, seed, recipe) for seed in range(seeds) for variant in VARIANTS]
-        for finished in as_completed(waiting):
-            found.append(finished.result())
-            done(found[-1])
+    try:
+        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+            # seed by seed, so that a run that is broken off has told something about every variant
+            waiting = [pool.submit(run, variant, seed, recipe) for seed in range(seeds) for variant in VARIANTS]
+            for finished in as_completed(waiting):
+                found.append(finished.result())
+                done(found[-1])
+    except BrokenProcessPool:
+        raise TrainingError(
+            f"a training process was killed after {len(found)} of {seeds * len(VARIANTS)} runs, most likely because memory ran "
+            "out: close other programs and run it again"
+        ) from None
     order = list(VARIANTS)
     return tuple(sorted(found, key=lambda one: (order.index(one.variant), one.seed)))
 
