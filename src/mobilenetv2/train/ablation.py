@@ -127,8 +127,8 @@ def runs(
                 done(found[-1])
     except BrokenProcessPool:
         raise TrainingError(
-            f"a training process was killed after {len(found)} of {seeds * len(VARIANTS)} runs, most likely because memory ran "
-            "out: close other programs and run it again"
+            f"a training process was killed after {len(found)} of {seeds * len(VARIANTS)} runs, most likely because "
+            "memory ran out: close other programs and run it again"
         ) from None
     order = list(VARIANTS)
     return tuple(sorted(found, key=lambda one: (order.index(one.variant), one.seed)))
