@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mobilenetv2 import files
-from mobilenetv2.errors import FileError
+from mobilenetv2.errors import FileError, UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -128,3 +128,10 @@ def test_a_pipe_is_read_as_a_stream_with_seeking() -> None:
         assert stream.seek(0) == 0
         assert stream.read() == b"content"
     writer.join()
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "1" * 31 + "GB", "٣KB", "-1", "1e9", "", "1TB"])
+def test_a_number_of_bytes_is_one(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--budget must be a number of bytes such as 512KB or 1MiB, got "):
+        files.parse_bytes(text, "--budget")
+    assert files.parse_bytes("1.5MiB", "--budget") == 3 << 19

@@ -242,3 +242,8 @@ def test_model_and_photo_that_are_swapped_are_recognised(
             swapped()
     with pytest.raises(UsageError, match=r"a Predictor is made by mobilenetv2\.load\(model\)"):
         Predictor("m.safetensors")  # pyright: ignore[reportArgumentType]
+
+
+def test_a_name_too_long_for_any_file_is_no_model() -> None:
+    with pytest.raises(UsageError, match="unknown model"):
+        mobilenetv2.load("a" * 5000)

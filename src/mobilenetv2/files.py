@@ -173,7 +173,7 @@ def caches() -> Path:
 
 def parse_bytes(text: str, option: str) -> int:
     """ "512KB" as 512,000, "1MiB" as 1,048,576, "4GB" as 4,000,000,000. Raises `UsageError`, which names `option`."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKmMgG]?)(i?)[bB]?", text)
+    found = re.fullmatch(r"(\d{1,30}(?:\.\d{1,30})?)\s*([kKmMgG]?)(i?)[bB]?", text, re.ASCII)
     if found is None:
         raise UsageError(f"{option} must be a number of bytes such as 512KB or 1MiB, got {text!r}")
     unit = 1024 if found[3] else 1000

@@ -10,7 +10,7 @@ GIB = 1 << 30
 
 # Streams: a pipe, a device or standard input has no size that could be looked at first.
 STREAM_BYTES = 1 * GIB  # the largest model file is 30 MB, the largest photo (100 megapixels, TIFF) 300 MB
-PICTURE_BYTES = 1 * GIB  # one picture's file; a 100-megapixel uncompressed TIFF with 16 bits a channel has 600 MB
+PICTURE_BYTES = 640 * MIB  # one picture's file; a 100-megapixel uncompressed TIFF with 16 bits a channel has 600 MB
 
 # JSON from outside. Python's reader recurses at each level, and ends with an exception of its own near 1,000.
 JSON_BYTES = 1 * GIB  # COCO's largest file of annotations (train2017) has 448 MB

@@ -298,3 +298,10 @@ def test_a_coloured_mask_is_read_strip_by_strip(tmp_path: Path) -> None:
     coding = masks.Coding({7: 2}, {(128, 0, 0): 1})
     assert (masks.MaskFile(tmp_path / "red.png", coding).read() == 1).all()
     assert (masks.MaskFile(tmp_path / "grey.png", masks.Coding({7: 2}, {})).read() == 2).all()
+
+
+def test_a_list_of_pictures_may_name_the_root(tmp_path: Path) -> None:
+    (tmp_path / "data.yaml").write_text("train: train.txt\nnames: [cat]\n")
+    (tmp_path / "train.txt").write_text("/\n.\n")
+    with pytest.raises(Error, match=r"data.yaml|train.txt|/"):
+        open_detection(tmp_path)

@@ -119,7 +119,7 @@ def _are_usual(given: dict[str, Any]) -> bool:
 
 def _images(rng: random.Random, size: Any, channels: int) -> Any:
     """Images of the engine's size, mostly, in any layout of memory; at times no images at all."""
-    fits = size in _FITTING if isinstance(size, int | tuple) else False
+    fits = size in _FITTING and all(isinstance(side, int) for side in (size if isinstance(size, tuple) else (size,)))
     height, width = (
         rng.choice(_FITTING[3:])
         if not fits or rng.random() < 0.1

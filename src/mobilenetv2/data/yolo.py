@@ -120,6 +120,9 @@ def _in_list(file: Path, source: Path, images: Path | None, labels: Path | None)
         if not line.strip():
             continue
         written = Path(line.strip()[:_PATH].replace("\\", "/"))
+        if not written.name:  # "/" or ".": no file's name
+            yield _Listed(line.strip(), None, ())
+            continue
         tails = [Path(*written.parts[i:]) for i in range(len(written.parts))]
         places = [base / tail for tail in tails for base in dict.fromkeys((file.parent, source.parent))]
         shown = places if images is None else [images / tail for tail in tails]

@@ -74,7 +74,7 @@ def import_file(
     from mobilenetv2.importers import huggingface
 
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         path = huggingface.weights_in(path)
     if source is not None and source not in SOURCES:
         raise unknown_name("source", str(source), SOURCES)
@@ -148,12 +148,12 @@ def load_model(name_or_path: str | os.PathLike[str], *, progress: bool = True) -
     """
     name = os.fspath(name_or_path)
     if isinstance(name_or_path, os.PathLike) or _is_path(name):
-        return model_file.read(_model_in(Path(name)) if Path(name).is_dir() else name)
+        return model_file.read(_model_in(Path(name)) if os.path.isdir(name) else name)
     from mobilenetv2 import zoo  # with what it takes to download: 20 ms, and most models are files
 
     entry = zoo.find(name)
     kept = zoo.path_of(entry).with_name(f"imported-{_REVISION}.safetensors")
-    if kept.exists():
+    if os.path.exists(kept):
         with contextlib.suppress(ModelFileError):  # damaged, or of another format version: made again
             return model_file.read(kept)
     fetched = zoo.fetch(entry, progress=None if progress else False)
@@ -172,7 +172,7 @@ def load_any(name: str, *, progress: bool = True) -> ModelFile:
         path = huggingface.weights_in(path)
     elif not _is_path(name):
         return load_model(name, progress=progress)
-    foreign = path.suffix.lower() in _SUFFIXES and not path.is_dir() and not _is_ours(path)
+    foreign = path.suffix.lower() in _SUFFIXES and not os.path.isdir(path) and not _is_ours(path)
     return import_file(path) if foreign else load_model(path, progress=progress)
 
 
@@ -192,7 +192,7 @@ def _model_in(folder: Path) -> Path:
 
 
 def _is_ours(path: Path) -> bool:
-    if path.suffix.lower() != ".safetensors" or not path.is_file():
+    if path.suffix.lower() != ".safetensors" or not os.path.isfile(path):
         return False
     try:
         with safetensors.safe_open(path, "numpy") as file:
@@ -204,11 +204,11 @@ def _is_ours(path: Path) -> bool:
 def _is_path(name: str) -> bool:
     """Whether `name` means a file or a folder rather than a zoo name: a zoo name may be a folder's, too."""
     path = Path(name)
-    if path.is_file() or name.lower().endswith(_SUFFIXES):
+    if os.path.isfile(path) or name.lower().endswith(_SUFFIXES):
         return True
     from mobilenetv2 import zoo
 
-    return path.exists() and not any(name == entry.name for entry in zoo.entries())
+    return os.path.exists(path) and not any(name == entry.name for entry in zoo.entries())
 
 
 def _read(

@@ -51,7 +51,7 @@ class Config:
 
 def is_folder(path: Path) -> bool:
     """Whether `path` is a folder of weights as Hugging Face's hub lays them out; timm's and ours are, too."""
-    return path.is_dir() and any((path / name).is_file() for name in WEIGHTS)
+    return os.path.isdir(path) and any((path / name).is_file() for name in WEIGHTS)
 
 
 def weights_in(folder: Path) -> Path:
