@@ -103,7 +103,7 @@ def refused(path: Path) -> str:
         ({"head": {"kind": "ssdlite", "anchors": [[[1, 1]] * 1001] * 6}}, "must have 1 to 1,000 entries"),
         ({"provenance": ["a"]}, "provenance must be an object, got \\['a'\\]"),
         ({"provenance": None}, "provenance must be an object"),
-        ({"preprocessing": {"mean": [1e300] * 3}}, "preprocessing mean must be a number at least -1e\\+06"),
+        ({"preprocessing": {"mean": [1e300] * 3}}, "preprocessing mean must be a number at least -1,000,000"),
         ({"preprocessing": {"std": [1e-300] * 3}}, "preprocessing std must be a number at least 1e-06"),
         ({"preprocessing": {"mean": [math.nan] * 3}}, "preprocessing mean must be a number"),
         ({"preprocessing": {"resize": "short", "resize_to": 10_001}}, "resize_to must be a whole number from 1 to"),

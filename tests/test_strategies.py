@@ -131,6 +131,7 @@ def test_a_photo_within_one_window_needs_no_sliding(random_segmenter: RandomMode
     assert (mask(predictor, photo(*size), slide=True) == mask(predictor, photo(*size))).mean() > 0.999
 
 
+@pytest.mark.slow
 def test_the_engine_agrees_at_every_scale_and_keeps_what_it_made(random_segmenter: RandomModel) -> None:
     model = random_segmenter(size=33)
     engine, pixels = Engine(model), photo(40, 50)

@@ -63,6 +63,7 @@ def test_nothing_outside_is_touched(
         assert_untouched(random_model(outputs=5 + i, **more), at_end=at_end)
 
 
+@pytest.mark.slow
 @pytest.mark.few(1)
 @pytest.mark.parametrize("at_end", [True, False])
 @pytest.mark.parametrize("level", [None, "haswell", "x86-64"])

@@ -147,6 +147,7 @@ def test_blocks_of_one_shape_share_their_code() -> None:
     assert len(set(blocks)) == 10
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("cpu", CPUS, ids=lambda cpu: cpu.name)
 @pytest.mark.parametrize(
     ("network", "size"),
@@ -171,6 +172,7 @@ def test_code_is_made_for_every_cpu_and_its_inner_loops_do_not_spill(
     assert not spilling
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("cpu", CPUS, ids=lambda cpu: cpu.name)
 def test_code_for_masks_is_made_for_every_cpu(cpu: schedule.Cpu) -> None:
     """One class after the other, all in registers; with 16 of them LLVM keeps one label's constant on the stack."""
@@ -182,6 +184,7 @@ def test_code_for_masks_is_made_for_every_cpu(cpu: schedule.Cpu) -> None:
     assert len([line for line in loop if stack in line and vector in line]) <= 1
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("cpu", CPUS, ids=lambda cpu: cpu.name)
 def test_code_for_averages_is_made_for_every_cpu_and_keeps_an_exponential_in_registers(cpu: schedule.Cpu) -> None:
     assembly = jit.assembly(average.emit(cpu).text, cpu)

@@ -115,6 +115,7 @@ def test_many_threads_may_use_two_engines_at_once(random_model: RandomModel) -> 
     assert agreed == [True] * 1000
 
 
+@pytest.mark.slow
 def test_calls_that_come_just_as_threads_go_to_sleep_are_answered(random_model: RandomModel) -> None:
     engine = Engine(random_model(outputs=10, stages=((1, 8, 1, 1),)), size=16, threads=3)
     images = [pictures(16), pictures(16, batch=7)]

@@ -75,6 +75,7 @@ def test_the_rows_of_detectors_and_segmenters_are_rows_of_their_tables() -> None
     assert accuracies.SEGMENTER_SIZE == (tables_tasks.CROP,) * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aspp", [False, True])
 def test_a_segmenter_is_measured_at_both_output_strides(
     random_segmenter: Random, stored: Callable[..., str], tmp_path: Path, aspp: bool, monkeypatch: pytest.MonkeyPatch

@@ -53,6 +53,7 @@ def whole(sets: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tup
     return found
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("task", TASKS)
 def test_a_run_killed_at_any_moments_gives_the_same_bits(
     task: str, sets: Path, whole: dict[str, tuple[Path, float]], tmp_path: Path
@@ -89,6 +90,7 @@ def sizes() -> list[int]:
     return [6_000] if DISKS == 1 else np.geomspace(300, 20_000, DISKS).round().astype(int).tolist()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("kilobytes", sizes())
 @pytest.mark.parametrize("task", TASKS)
 def test_after_a_full_disk_the_message_is_true_and_the_run_goes_on(

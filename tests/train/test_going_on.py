@@ -429,6 +429,7 @@ def test_a_worker_that_is_killed_is_one_line(sets: Path, tmp_path: Path, monkeyp
         run_on(sets, tmp_path / "run", workers=1, cache_bytes=0)
 
 
+@pytest.mark.slow
 def test_too_little_shared_memory_is_one_line(sets: Path, tmp_path: Path) -> None:
     code = "import sys\nfrom mobilenetv2 import cli\nsys.argv[0] = 'mobilenetv2'\ncli.main()"
     command = [

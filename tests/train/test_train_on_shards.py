@@ -264,6 +264,7 @@ def test_a_server_that_goes_away_ends_a_run_in_one_line(
         run(site.url + URL, tmp_path / "run", workers=workers)
 
 
+@pytest.mark.slow
 def test_strict_refuses_shards_that_are_sorted_by_class(folder: Path, tmp_path: Path) -> None:
     from webdataset.writer import ShardWriter
 
