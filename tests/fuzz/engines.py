@@ -120,7 +120,7 @@ def _are_usual(given: dict[str, Any]) -> bool:
 def _images(rng: random.Random, size: Any, channels: int) -> Any:
     """Images of the engine's size, mostly, in any layout of memory; at times no images at all."""
     sides = size if isinstance(size, tuple) else (size,)
-    fits = all(isinstance(side, int) for side in sides) and size in _FITTING
+    fits = all(type(side) is int for side in sides) and size in _FITTING  # True is no side
     height, width = (
         rng.choice(_FITTING[3:])
         if not fits or rng.random() < 0.1
