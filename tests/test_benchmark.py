@@ -122,6 +122,7 @@ def test_only_what_has_been_converted_can_run(small: ModelFile, tmp_path: Path) 
     assert RUNTIMES["ExecuTorch"].missing == () or problem is not None
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_or_json(small: ModelFile, tmp_path: Path) -> None:
     model_file.write(tmp_path / "m.safetensors", small)
     arguments = ["bench", str(tmp_path / "m.safetensors"), "--size", "24", "--threads", "1", "--rounds", "1"]

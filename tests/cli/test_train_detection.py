@@ -30,6 +30,7 @@ def plain(*boxes: Boxes, seed: int = 0) -> list[tuple[np.ndarray, Boxes]]:
     return [(rng.integers(0, 256, (64, 64, 3)).astype(np.uint8), found) for found in boxes]
 
 
+@pytest.mark.slow
 def test_a_detector_is_trained_reported_measured_and_used(run: Run, tmp_path: Path) -> None:
     write_coco(tmp_path / "data", drawn(0, 8), shapes.CLASSES, "train")
     write_coco(tmp_path / "data", drawn(8, 4), shapes.CLASSES, "val")

@@ -40,6 +40,7 @@ def guarded_floats(size: int, *, at_end: bool) -> npt.NDArray[np.float32]:
     return guarded(4 * size, at_end=at_end).view(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.few(2)
 @pytest.mark.parametrize("at_end", [True, False])
 @pytest.mark.parametrize("level", [None, "haswell", "x86-64"])

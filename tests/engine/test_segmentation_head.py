@@ -1,6 +1,7 @@
 """The steps of DeepLabv3's head by themselves against the reference: atrous branches, and the 1x1 convolutions."""
 
 import numpy as np
+import pytest
 import single
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from mobilenetv2.spec import ConvSpec
     size=sizes, depth=channels, wide=channels, out=channels, dilation=st.sampled_from([1, 2, 6, 12, 18]),
     joins=st.booleans(), most=st.integers(1, 9), cpu=levels, threads=threads,
 )  # fmt: skip
+@pytest.mark.slow
 def test_an_atrous_branch_is_added_to_the_projection(
     size: tuple[int, int],
     depth: int,

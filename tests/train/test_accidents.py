@@ -62,7 +62,7 @@ def test_a_run_killed_at_any_moments_gives_the_same_bits(
     rng = np.random.default_rng(TASKS.index(task))
     kills, runs = 0, 0
     while kills < -(-KILLS // len(TASKS)):
-        out, here = tmp_path / f"{runs}" / "run", 0
+        out, here, status = tmp_path / f"{runs}" / "run", 0, 0
         runs += 1
         while not (out / "run.json").exists() or not json.loads((out / "run.json").read_text())["finished"]:
             at_write = here < MOST_IN_A_RUN and bool(rng.integers(2))
@@ -81,7 +81,8 @@ def test_a_run_killed_at_any_moments_gives_the_same_bits(
             here += status != 0
         kills += here
         assert differences(out, reference) == []
-        assert litter(out) == []
+        if status == 0:  # a run killed after it was finished is begun no more, and keeps its free lock
+            assert litter(out) == []
     print(f"{task}: {kills} kills in {runs} runs, all of the same bits")
 
 
