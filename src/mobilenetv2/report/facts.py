@@ -46,7 +46,7 @@ class Facts:
 
     @property
     def kept_epoch(self) -> int | None:
-        epoch = self.info.provenance.get("epoch")
+        epoch: Any = self.info.provenance.get("epoch")
         return int(epoch) if checks.is_whole(epoch) else None
 
     @property
