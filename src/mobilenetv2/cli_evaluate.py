@@ -18,6 +18,7 @@ from mobilenetv2.cli_options import (
     Dataset,
     Ignore,
     Images,
+    Iou,
     Json,
     Labels,
     Model,
@@ -62,10 +63,7 @@ def evaluate(
     score: Annotated[
         float | None, typer.Option(min=0, max=1, help="Boxes: score threshold, 0 to 1; default: 0.01.")
     ] = None,
-    iou: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Boxes: IoU threshold of non-maximum suppression; default: the model's own."),
-    ] = None,
+    iou: Iou = None,
     most: Annotated[
         int | None, typer.Option(min=1, help="Boxes: maximum detections per picture; default: 200.")
     ] = None,

@@ -44,6 +44,10 @@ Ignore = Annotated[
 MultiScale = Annotated[
     bool, typer.Option("--multi-scale", help="Masks: average six scales and their mirror images; 17 times the work.")
 ]
+Iou = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Boxes: IoU threshold of non-maximum suppression; default: the model's own."),
+]
 Slide = Annotated[
     bool, typer.Option("--slide", help="Masks: slide over the picture at its own size instead of making it smaller.")
 ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from mobilenetv2 import text
-from mobilenetv2.cli_options import Backend, Crop, Json, Model, MultiScale, Resize, Slide, Threads, pixels_or_none
+from mobilenetv2.cli_options import Backend, Crop, Iou, Json, Model, MultiScale, Resize, Slide, Threads, pixels_or_none
 from mobilenetv2.errors import Error, UsageError
 from mobilenetv2.terminal import Beside, progress_bar, say, say_notes, show, show_json
 
@@ -45,10 +45,7 @@ def predict(
     score: Annotated[
         float | None, typer.Option(min=0, max=1, help="Boxes: score threshold, 0 to 1; default: the model's own.")
     ] = None,
-    iou: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Boxes: IoU threshold of non-maximum suppression; default: the model's own."),
-    ] = None,
+    iou: Iou = None,
     most: Annotated[
         int | None, typer.Option(min=1, help="Boxes: maximum detections per picture; default: the model's own.")
     ] = None,

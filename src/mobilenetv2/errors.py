@@ -21,7 +21,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from mobilenetv2.installation import command_for
 from mobilenetv2.text import LONGEST_MESSAGE, plain, quoted
 
 
@@ -81,6 +80,8 @@ class MissingExtraError(Error):
     """`package` is missing; `extra` is the name of what `installation.command_for` installs."""
 
     def __init__(self, package: str, *, extra: str, needed_for: str) -> None:
+        from mobilenetv2.installation import command_for  # for an error that is rare
+
         super().__init__(f"{needed_for} needs {package}: {command_for(extra)}")
 
 

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -246,6 +245,8 @@ def _pour(temporary: Path, path: Path) -> None:
         except OSError as error:
             if error.errno != errno.ENXIO or not stat.S_ISSOCK(os.stat(path).st_mode):
                 raise
+            import socket
+
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.connect(os.fspath(path))
                 connection.sendfile(source)

@@ -63,9 +63,16 @@ _VALUES = {"learning_rate": "0.01", "epochs": "3", "batch_size": "32", "size": "
 
 _ON_CPU = "leave it out: models run on the CPU here"
 _DRAW = "write --draw DIR"
-_SCORE = "write --score {value or 0.25}"
-_MOST = "write --most {value or 100}"
 _TOP = "write --top {value or 5}"
+
+# What predict and evaluate have in common.
+_ANSWERING = {
+    **dict.fromkeys(("--conf", "--conf-thres", "--confidence", "--threshold"), "write --score {value or 0.25}"),
+    **dict.fromkeys(("--iou-thres", "--iou-threshold", "--nms"), "write --iou {value or 0.6}"),
+    **dict.fromkeys(("--max-det", "--max-detections"), "write --most {value or 100}"),
+    **dict.fromkeys(("--imgsz", "--img-size", "--img", "--size"), "write --crop {value or PIXELS}"),
+    **dict.fromkeys(("--device", "--gpu"), _ON_CPU),
+}
 
 # Options of other tools by verb, and what to write instead; {value or X} is what was given, else X.
 OPTIONS: dict[str, dict[str, str]] = {
@@ -93,12 +100,8 @@ OPTIONS: dict[str, dict[str, str]] = {
             ("--weights", "--model", "--checkpoint"),
             "the model is the first argument: mobilenetv2 predict {value or MODEL} PHOTO...",
         ),
-        **dict.fromkeys(("--conf", "--conf-thres", "--confidence", "--threshold"), _SCORE),
-        **dict.fromkeys(("--iou-thres", "--iou-threshold", "--nms"), "write --iou {value or 0.6}"),
-        **dict.fromkeys(("--max-det", "--max-detections"), _MOST),
+        **_ANSWERING,
         **dict.fromkeys(("--topk", "--top-k", "--top_k"), _TOP),
-        **dict.fromkeys(("--imgsz", "--img-size", "--img", "--size"), "write --crop {value or PIXELS}"),
-        **dict.fromkeys(("--device", "--gpu"), _ON_CPU),
         **dict.fromkeys(("--save", "--save-img", "--save-dir", "--show"), _DRAW),
         **dict.fromkeys(("--name", "--project", "--out", "--output"), _DRAW),
         **dict.fromkeys(("--save-txt", "--save-json", "--format"), "write --json"),
@@ -113,12 +116,8 @@ OPTIONS: dict[str, dict[str, str]] = {
             ("--weights", "--model", "--checkpoint"),
             "the model is the first argument: mobilenetv2 evaluate {value or MODEL} DATASET",
         ),
-        **dict.fromkeys(("--conf", "--conf-thres", "--confidence", "--threshold"), _SCORE),
-        **dict.fromkeys(("--iou-thres", "--iou-threshold", "--nms"), "write --iou {value or 0.6}"),
-        **dict.fromkeys(("--max-det", "--max-detections"), _MOST),
+        **_ANSWERING,
         **dict.fromkeys(("--batch-size", "--batch_size"), "write --batch {value or 8}"),
-        **dict.fromkeys(("--imgsz", "--img-size", "--img", "--size"), "write --crop {value or PIXELS}"),
-        **dict.fromkeys(("--device", "--gpu"), _ON_CPU),
         **dict.fromkeys(("--name", "--project", "--out", "--output", "--save-dir"), "write --report DIR"),
     },
     "bench": {
